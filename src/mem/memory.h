@@ -1,0 +1,80 @@
+/*
+ * Guest-physical memory: which parts of the guest's physical address space are RAM or ROM, and
+ * where they lie in this process.
+ *
+ * Slots are added and removed by the control thread only, while no vCPU runs and no device does
+ * DMA. Look-ups come from any thread and take no lock. Everything outside the slots is device space
+ * and belongs to bus/bus.h.
+ */
+#ifndef SILL_MEM_MEMORY_H
+#define SILL_MEM_MEMORY_H
+
+#include "base/error.h"
+#include "base/types.h"
+
+#define MEMORY_MAX_SLOTS 32
+
+enum memory_slot_flags {
+    MEMORY_READONLY = 1 << 0, /* the guest's writes are dropped: ROM */
+};
+
+struct memory_slot {
+    gpa_t gpa;     /* page aligned */
+    uint64_t size; /* bytes, a multiple of the page size */
+    uint8_t *host; /* this process's address of the slot */
+    unsigned flags;
+    int fd; /* memfd behind it */
+    uint64_t fd_offset;
+};
+
+/* Called, on the writer's thread, after something other than a vCPU wrote guest memory that an
+ * engine asked to watch (memory_watch_page()). */
+typedef void (*memory_written_fn)(void *opaque, gpa_t gpa, uint64_t length);
+
+struct memory {
+    struct memory_slot slot[MEMORY_MAX_SLOTS]; /* sorted by gpa */
+    unsigned slot_count;
+    /* One byte a page of the slots' address range, MEMORY_PAGE_* bits; index is gpa >> 12. */
+    _Atomic uint8_t *page_flags;
+    uint64_t page_count;
+    memory_written_fn written;
+    void *written_opaque;
+    bool dirty_log; /* MEMORY_PAGE_DIRTY is kept while set */
+    bool huge_pages;
+};
+
+enum memory_page_flags {
+    MEMORY_PAGE_DIRTY = 1 << 0,   /* written since the last memory_fetch_dirty() */
+    MEMORY_PAGE_WATCHED = 1 << 1, /* an engine holds translated code from this page */
+};
+
+enum memory_options {
+    MEMORY_HUGE_PAGES = 1 << 0, /* ask for transparent huge pages behind RAM */
+};
+
+void memory_init(struct memory *mem, unsigned options);
+void memory_done(struct memory *mem);
+
+/* Adds RAM (zeroed, memfd backed) or, with MEMORY_READONLY, ROM. -EEXIST on overlap, -ENOMEM. */
+SILL_CHECKED int memory_add(struct memory *mem, gpa_t gpa, uint64_t size, unsigned flags,
+                            const char *name, struct error *err);
+
+/* The slot that holds `gpa`, or NULL. */
+const struct memory_slot *memory_find(const struct memory *mem, gpa_t gpa);
+
+/* Host address of [gpa, gpa + length), or NULL unless all of it lies in one slot (a writable one
+ * if `write`). After writing through it call memory_mark_written(). */
+void *memory_host(const struct memory *mem, gpa_t gpa, uint64_t length, bool write);
+
+/* Copies, across slots if need be. -EFAULT when any byte is outside RAM (nothing is then copied);
+ * writes to ROM also give -EFAULT. memory_write() includes memory_mark_written(). */
+SILL_CHECKED int memory_read(const struct memory *mem, gpa_t gpa, void *to, uint64_t length);
+SILL_CHECKED int memory_write(struct memory *mem, gpa_t gpa, const void *from, uint64_t length);
+
+/* A device or loader wrote here: keep the dirty log and tell the engine about watched pages. */
+void memory_mark_written(struct memory *mem, gpa_t gpa, uint64_t length);
+
+/* Sets or clears MEMORY_PAGE_WATCHED for the page of `gpa`. */
+void memory_watch_page(struct memory *mem, gpa_t gpa, bool on);
+
+#endif
