@@ -1,0 +1,231 @@
+/*
+ * The software engine's view of one vCPU. `gs` points here while translated code runs, so that code
+ * reaches every field by a constant offset; the layout is therefore part of the translator's
+ * contract (the offsets are taken with offsetof, never written by hand).
+ *
+ * While translated code runs, the arithmetic flags and DF are in the host's RFLAGS, most general
+ * registers in host registers (regmap.h), x87/SSE/AVX state in the host's own registers. Whenever C
+ * code of this folder runs, `gpr`, `rip` and the flags below are complete; the vector state may
+ * still be live in the CPU (simd_live), which is why every file here but those listed in
+ * meson.build is compiled with -mgeneral-regs-only and calls nothing of libc.
+ */
+#ifndef SILL_ENGINE_DBT_VCPU_H
+#define SILL_ENGINE_DBT_VCPU_H
+
+#include <stdatomic.h>
+
+#include "engine/engine.h"
+
+struct dbt_vm;
+struct dbt_block;
+struct lapic;
+
+/* What executing one instruction in C led to. */
+enum dbt_result {
+    DBT_NEXT,  /* done; rip is the next instruction and nothing that a block depends on changed */
+    DBT_JUMP,  /* done; rip, or the mode, or a mapping changed: look the next block up. Also used
+                  to be asked again (rip unchanged) by a long REP, so that interrupts are seen */
+    DBT_FAULT, /* not done: `exception` is filled, rip is the faulting instruction and no register
+                  changed. The run loop delivers it */
+    DBT_EXIT,  /* leave the run loop: halted or a VM-level exit is recorded */
+};
+
+/* TLB access kinds and banks. A bank is a privilege view of the address space. */
+enum dbt_bank { DBT_BANK_USER, DBT_BANK_SUPERVISOR, DBT_BANK_SUPERVISOR_AC, DBT_BANK_COUNT };
+
+/*
+ * One entry maps one guest page. `neg_read` and `neg_write` are minus the page's linear address, so
+ * that linear + neg_* is the offset in the page on a hit and out of [0, 4096) on a miss;
+ * DBT_TLB_INVALID never hits. `addend` + that offset is the host address.
+ */
+struct dbt_tlb_entry {
+    uint64_t neg_read;
+    uint64_t neg_write;
+    uint8_t *host;  /* host address of the page */
+    uint64_t frame; /* guest-physical page address | DBT_TLB_* */
+};
+#define DBT_TLB_BITS 10
+#define DBT_TLB_SIZE (1u << DBT_TLB_BITS)
+#define DBT_TLB_INVALID 0x8000000000000000ull
+#define DBT_TLB_GLOBAL (1u << 0)
+
+/* Where translated code is for a linear or effective instruction pointer (see runtime.c). */
+struct dbt_jump_entry {
+    uint64_t neg_rip; /* minus the guest rip; 1 never matches */
+    void *code;
+};
+#define DBT_JUMP_BITS 12
+#define DBT_JUMP_SIZE (1u << DBT_JUMP_BITS)
+
+enum dbt_exception_kind { DBT_EXC_FAULT, DBT_EXC_TRAP, DBT_EXC_SOFTWARE, DBT_EXC_INTERRUPT };
+
+struct dbt_exception {
+    bool pending;
+    uint8_t vector;
+    bool has_error;
+    uint32_t error;
+    uint64_t address; /* #PF: becomes CR2 when delivered */
+};
+
+/* Everything a block's meaning depends on besides its bytes (`mode`). Blocks are keyed by it. */
+enum dbt_mode {
+    DBT_MODE_CPL_MASK = 3u,
+    DBT_MODE_CODE64 = 1u << 2,  /* CS.L in long mode */
+    DBT_MODE_CODE32 = 1u << 3,  /* CS.D */
+    DBT_MODE_STACK32 = 1u << 4, /* SS.B */
+    DBT_MODE_PROTECTED = 1u << 5,
+    DBT_MODE_VM86 = 1u << 6,
+    DBT_MODE_AC = 1u << 7,      /* supervisor with SMAP open, or SMAP off: which TLB bank */
+    DBT_MODE_FLAT = 1u << 8,    /* DS, ES and SS: base 0, limit 4 GiB, writable */
+    DBT_MODE_NO_X87 = 1u << 9,  /* CR0.EM or TS: #NM/#UD checks in C */
+    DBT_MODE_NO_SSE = 1u << 10, /* CR0.EM, TS or not CR4.OSFXSR */
+    DBT_MODE_NO_AVX = 1u << 11, /* not XCR0.AVX, not OSXSAVE, or TS */
+    DBT_MODE_TF = 1u << 12,     /* single step: blocks of one instruction */
+    DBT_MODE_DEBUG = 1u << 13,  /* instruction breakpoints armed in DR7 */
+    DBT_MODE_LMA = 1u << 14,    /* long mode active (so compatibility mode when not CODE64) */
+    DBT_MODE_ALIGN = 1u << 15,  /* alignment checking on (CPL 3, AM and AC) */
+    DBT_MODE_MP_TS = 1u << 16,  /* CR0.MP and TS: WAIT traps */
+};
+
+struct dbt_vcpu {
+    /* --- reached from translated code --- */
+    uint64_t gpr[X86_GPR_COUNT];
+    uint64_t rip;         /* complete only while C runs */
+    uint64_t flags_arith; /* CF PF AF ZF SF OF DF (DBT_ARITH_FLAGS); other bits are the host's */
+    uint64_t flags_sys;   /* the other RFLAGS bits, without IF and without the arithmetic ones */
+    uint8_t iflag;        /* RFLAGS.IF, 0 or 1 */
+    uint8_t shadow;       /* 1: no interrupt before the next instruction has completed */
+    uint8_t simd_live;    /* guest x87/SSE/AVX state is in the CPU, not in `xsave` */
+    uint8_t in_code;      /* translated code is running (for the signal handler) */
+    uint32_t mode;        /* enum dbt_mode bits; mode_update() keeps it */
+    uint32_t insn_info;   /* set by slow paths: which instruction, see runtime.h */
+    _Atomic uint32_t attention; /* not 0: leave translated code and look at `requests` */
+    uint64_t page_base;         /* guest rip of offset 0 of the code page being executed */
+    uint64_t jump_mask;        /* pext mask for the jump cache index; 0 while attention is wanted */
+    uint64_t tlb_mask;         /* pext mask for the TLB index */
+    uint64_t page_number_mask; /* ~0xfff */
+    uint64_t scratch[8];
+    uint64_t tsc_offset; /* guest TSC = host TSC + this */
+    void *host_stack;    /* the run loop's stack pointer, to leave from anywhere */
+
+    /* --- architectural state; C only, but for the segment bases --- */
+    struct x86_segment segment[X86_SEGMENT_COUNT];
+    struct x86_segment ldtr, tr;
+    struct x86_table gdtr, idtr;
+    uint64_t cr0, cr2, cr3, cr4;
+    uint64_t efer;
+    uint64_t xcr0;
+    uint64_t dr[4], dr6, dr7;
+    struct x86_msrs msr;
+    uint64_t pdpte[4]; /* PAE page-directory-pointer registers, loaded with CR3 */
+
+    struct dbt_exception exception; /* what DBT_FAULT reports */
+    bool nmi_blocked;
+    _Atomic bool nmi_pending, init_pending, sipi_pending;
+    uint8_t sipi_vector;
+    enum x86_run_state run_state;
+    bool shutdown; /* triple fault */
+
+    unsigned index;
+    struct dbt_vm *vm;
+    struct lapic *lapic;
+
+    uint8_t xsave[X86_XSAVE_AREA_SIZE] __attribute__((aligned(64)));
+
+    /* --- look-up tables of translated code, page aligned --- */
+    struct dbt_tlb_entry tlb[DBT_BANK_COUNT][DBT_TLB_SIZE] __attribute__((aligned(4096)));
+    struct dbt_jump_entry jump[DBT_JUMP_SIZE] __attribute__((aligned(4096)));
+
+    struct dbt_runtime *runtime; /* what runtime.c alone knows */
+};
+
+#define DBT_ARITH_FLAGS 0xcd5ull /* CF PF AF ZF SF DF OF */
+
+static inline uint64_t dbt_rflags_get(const struct dbt_vcpu *v)
+{
+    return (v->flags_arith & DBT_ARITH_FLAGS) | v->flags_sys | (uint64_t)v->iflag << 9 | 2;
+}
+
+/* Stores all bits; the caller has applied its privilege rules and calls mode_update() if TF, AC, VM
+ * or the like may have changed. */
+static inline void dbt_rflags_set(struct dbt_vcpu *v, uint64_t rflags)
+{
+    v->flags_arith = rflags & DBT_ARITH_FLAGS;
+    v->flags_sys = rflags & ~(DBT_ARITH_FLAGS | 1u << 9 | 2);
+    v->iflag = rflags >> 9 & 1;
+}
+
+static inline unsigned dbt_cpl(const struct dbt_vcpu *v)
+{
+    return v->mode & DBT_MODE_CPL_MASK;
+}
+
+/* Records an exception and returns DBT_FAULT. */
+static inline enum dbt_result dbt_raise(struct dbt_vcpu *v, uint8_t vector)
+{
+    v->exception = (struct dbt_exception){.pending = true, .vector = vector};
+    return DBT_FAULT;
+}
+
+static inline enum dbt_result dbt_raise_error(struct dbt_vcpu *v, uint8_t vector, uint32_t error)
+{
+    v->exception = (struct dbt_exception){
+        .pending = true, .vector = vector, .has_error = true, .error = error};
+    return DBT_FAULT;
+}
+
+/* Recomputes `mode` from the architectural state. (mode.c) */
+void mode_update(struct dbt_vcpu *v);
+
+/* --- access to memory by linear address (mmu.c); 0, or DBT_FAULT with a page fault (or #GP for a
+ * non-canonical address) recorded. They go through paging and reach RAM, ROM and devices, crossing
+ * pages as need be. A write either happens whole or not at all (all pages are probed first). --- */
+
+enum mmu_access {
+    MMU_READ = 0,
+    MMU_WRITE = 1 << 0,
+    MMU_EXECUTE = 1 << 1,
+    MMU_IMPLICIT = 1 << 2, /* a supervisor access whatever the CPL, and never under SMAP's AC:
+                              descriptor tables, TSS, IDT, exception frames */
+    MMU_USER = 1 << 3,     /* with the rights of CPL 3 whatever the CPL */
+};
+
+SILL_CHECKED enum dbt_result mmu_read(struct dbt_vcpu *v, gva_t address, void *to, unsigned size,
+                                      unsigned access);
+SILL_CHECKED enum dbt_result mmu_write(struct dbt_vcpu *v, gva_t address, const void *from,
+                                       unsigned size, unsigned access);
+/* Faults exactly as a write of that size would; changes nothing (may set A and D bits). */
+SILL_CHECKED enum dbt_result mmu_probe_write(struct dbt_vcpu *v, gva_t address, unsigned size,
+                                             unsigned access);
+/*
+ * Host address of a byte at `address` and in *length how many bytes from there lie in the same
+ * page, for bulk copies; *host is NULL where it is not plain RAM (use mmu_read/mmu_write there).
+ * Writing through the pointer is safe: pages that hold translated code give NULL for MMU_WRITE.
+ */
+SILL_CHECKED enum dbt_result mmu_host(struct dbt_vcpu *v, gva_t address, unsigned access,
+                                      uint8_t **host, uint64_t *length);
+/* Atomic compare-and-exchange on a naturally aligned 1..8 byte word; used for descriptor busy and
+ * accessed bits. *expected is updated as by atomic_compare_exchange. */
+SILL_CHECKED enum dbt_result mmu_cmpxchg(struct dbt_vcpu *v, gva_t address, uint64_t *expected,
+                                         uint64_t desired, unsigned size, unsigned access);
+
+/* Forget translations: all but global ones, all, one page, all of one PCID. (mmu.c) */
+void mmu_flush(struct dbt_vcpu *v, bool global_too);
+void mmu_flush_page(struct dbt_vcpu *v, gva_t address);
+/* CR3 was written (value as in the register, without bit 63). Loads the PDPTEs under PAE; false if
+ * they have reserved bits set (#GP). `keep`: bit 63 of the operand, with PCIDs on. */
+bool mmu_set_cr3(struct dbt_vcpu *v, uint64_t cr3, bool keep);
+
+/* --- the world outside the engine; these put the vector state aside first (runtime.c) --- */
+uint32_t dbt_port_read(struct dbt_vcpu *v, uint16_t port, unsigned size);
+void dbt_port_write(struct dbt_vcpu *v, uint16_t port, unsigned size, uint32_t value);
+bool dbt_msr_read_outside(struct dbt_vcpu *v, uint32_t index, uint64_t *value); /* board and APIC */
+bool dbt_msr_write_outside(struct dbt_vcpu *v, uint32_t index, uint64_t value);
+void dbt_cpuid(struct dbt_vcpu *v, uint32_t leaf, uint32_t subleaf, uint32_t out[4]);
+uint64_t dbt_cr8_read(struct dbt_vcpu *v);
+void dbt_cr8_write(struct dbt_vcpu *v, uint64_t value);
+uint64_t dbt_tsc(struct dbt_vcpu *v);
+/* Guest vector state in `v->xsave` (standard format) and no longer in the CPU. */
+void dbt_simd_unload(struct dbt_vcpu *v);
+
+#endif
