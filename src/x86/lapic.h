@@ -62,6 +62,9 @@ bool lapic_msr_write(struct lapic *apic, uint32_t index, uint64_t value);
 uint64_t lapic_cr8_read(const struct lapic *apic);
 void lapic_cr8_write(struct lapic *apic, uint64_t value);
 
+/* A pulse on the NMI wire: LINT1, or the plain NMI pin while the APIC is disabled. Any thread. */
+void lapic_nmi(struct lapic *apic);
+
 /* What the vCPU may take now: -1 nothing; LAPIC_EXTINT when the 8259 has the word; else a vector.
  * lapic_pending() only looks (cheap: a few loads, no lock); lapic_acknowledge() moves the vector
  * from IRR to ISR. */
