@@ -37,14 +37,16 @@ void clock_free(struct clock *clock);
 uint64_t clock_now(struct clock *clock);
 /* Manual clocks only: moves time forward, firing what falls due in order of deadline. */
 void clock_advance(struct clock *clock, uint64_t ns);
-/* Stop and restart VM time (pause and resume of the VM). Real clocks only. */
+/* Stop and restart VM time (pause and resume of the VM). Real clocks only. After clock_stop() no
+ * callback runs; not from a callback, and not while holding a lock that a callback takes. */
 void clock_stop(struct clock *clock);
 void clock_start(struct clock *clock);
 /* Moves VM time to `now` (restore of a saved VM); only while stopped, or on a manual clock. */
 void clock_set(struct clock *clock, uint64_t now);
 
 void timer_init(struct timer *timer, struct clock *clock, void (*fire)(void *opaque), void *opaque);
-/* Arms (or re-arms) the timer. A deadline in the past fires at once. Any thread. */
+/* Arms (or re-arms) the timer. A deadline in the past fires at once (on a manual clock: in the next
+ * clock_advance()), but never inside this call. Any thread. */
 void timer_set(struct timer *timer, uint64_t deadline_ns);
 /*
  * Disarms. A callback that has already started may still be running on the service thread when this

@@ -3,8 +3,7 @@
  *
  * A region is a range of one address space (ports or MMIO) with const ops. Regions are added and
  * removed by the control thread, or by a vCPU thread when the guest moves a PCI BAR; look-ups
- * come from any vCPU thread and take no lock: the sorted table of an address space is immutable
- * and replaced as a whole (old tables are kept until bus_done(); changes are rare).
+ * come from any vCPU thread, take no lock and never wait for a change (bus.c says how).
  */
 #ifndef SILL_BUS_BUS_H
 #define SILL_BUS_BUS_H
@@ -44,11 +43,11 @@ struct region {
 
 enum bus_space { BUS_PORT, BUS_MMIO, BUS_SPACE_COUNT };
 
-struct bus_table; /* immutable sorted array of regions */
+struct bus_table; /* regions of one address space, sorted */
 
 struct bus {
     struct bus_table *_Atomic table[BUS_SPACE_COUNT];
-    struct bus_table *retired; /* freed by bus_done() */
+    struct bus_table *retired; /* outgrown tables, freed by bus_done() */
     pthread_mutex_t lock;      /* serialises changes; innermost lock */
 };
 

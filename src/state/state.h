@@ -1,11 +1,11 @@
 /*
  * Declarative save and restore. A device describes its state once, as a table of fields; the table
  * drives both directions and its layout is versioned. Incoming state is hostile: every length and
- * every value is checked before a field changes, and the device's `check` may refuse the whole.
+ * every value is checked before a field changes, and the device's `post_load` may refuse the whole.
  *
  * Example:
  *     static const struct state_field pit_fields[] = {
- *         STATE_U16(struct pit_channel, count),
+ *         STATE_INT(struct pit_channel, count),
  *         STATE_BOOL(struct pit_channel, gate),
  *         STATE_END,
  *     };
@@ -46,7 +46,8 @@ struct state_desc {
     const struct state_field *fields;
     /* Called before saving (fold timers into fields) and after all fields were loaded. */
     void (*pre_save)(void *object);
-    /* Refuses impossible values (negative errno, fills err) or re-arms timers. May be NULL. */
+    /* Refuses impossible values (negative errno, fills err; the old fields are then put back), else
+     * re-arms timers. May be NULL. */
     int (*post_load)(void *object, struct error *err);
 };
 

@@ -1,0 +1,251 @@
+/*
+ * Guest-physical memory slots; see memory.h for who may call what.
+ *
+ * RAM and ROM lie in memfds mapped MAP_SHARED, so that another process (a device worker, a clone, a
+ * migration) can be given the same memory. `page_flags` is one sparse anonymous mapping that covers
+ * page 0 up to the end of the highest slot: the kernel supplies only those of its pages that are
+ * written, so the hole below 4 GiB costs nothing but addresses.
+ */
+#include "mem/memory.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+/* The architectural limit of a physical address (Intel SDM volume 3, 4.1.4). */
+#define GPA_BITS 52
+#define GPA_END (1ull << GPA_BITS)
+
+#define HUGE_PAGE_SIZE (2 * MIB)
+
+void memory_init(struct memory *mem, unsigned options)
+{
+    *mem = (struct memory){.huge_pages = options & MEMORY_HUGE_PAGES};
+}
+
+void memory_done(struct memory *mem)
+{
+    for (unsigned i = 0; i < mem->slot_count; i++) {
+        munmap(mem->slot[i].host, mem->slot[i].size);
+        close(mem->slot[i].fd);
+    }
+    if (mem->page_flags)
+        munmap((void *)mem->page_flags, mem->page_count);
+    *mem = (struct memory){0};
+}
+
+/* Makes page_flags reach to `end`; the new part is zero. */
+static int grow_page_flags(struct memory *mem, gpa_t end)
+{
+    uint64_t count = end >> GUEST_PAGE_SHIFT;
+    void *table;
+
+    if (count <= mem->page_count)
+        return 0;
+    if (mem->page_flags)
+        table = mremap((void *)mem->page_flags, mem->page_count, count, MREMAP_MAYMOVE);
+    else
+        table = mmap(NULL, count, PROT_READ | PROT_WRITE,
+                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (table == MAP_FAILED)
+        return -errno;
+    mem->page_flags = table;
+    mem->page_count = count;
+    return 0;
+}
+
+/*
+ * Maps the memfd where host and guest-physical addresses agree modulo the huge page size, without
+ * which no huge page can back the guest's. Returns MAP_FAILED with errno set.
+ *
+ *     reserved   |......|=====================|......|    size + HUGE_PAGE_SIZE
+ *     kept              host              host + size
+ */
+static uint8_t *map_aligned(int fd, gpa_t gpa, uint64_t size)
+{
+    uint8_t *reserved = mmap(NULL, size + HUGE_PAGE_SIZE, PROT_NONE,
+                             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (reserved == MAP_FAILED)
+        return MAP_FAILED;
+    uint64_t before = (gpa - (uintptr_t)reserved) & (HUGE_PAGE_SIZE - 1);
+    uint8_t *host = mmap(reserved + before, size, PROT_READ | PROT_WRITE,
+                         MAP_SHARED | MAP_FIXED | MAP_NORESERVE, fd, 0);
+    if (host == MAP_FAILED) {
+        int saved = errno;
+        munmap(reserved, size + HUGE_PAGE_SIZE);
+        errno = saved;
+        return MAP_FAILED;
+    }
+    if (before)
+        munmap(reserved, before);
+    if (before < HUGE_PAGE_SIZE)
+        munmap(host + size, HUGE_PAGE_SIZE - before);
+    return host;
+}
+
+static bool overlap(const struct memory_slot *slot, gpa_t gpa, uint64_t size)
+{
+    return gpa < slot->gpa + slot->size && slot->gpa < gpa + size;
+}
+
+/* Refuses what cannot become a slot. */
+static int check_slot(const struct memory *mem, gpa_t gpa, uint64_t size, const char *name,
+                      struct error *err)
+{
+    if (!size || (gpa | size) & (GUEST_PAGE_SIZE - 1) || size > GPA_END || gpa > GPA_END - size)
+        return error_set(err, -EINVAL, "%s: no memory of %" PRIu64 " bytes can lie at 0x%" PRIx64,
+                         name, size, gpa);
+    if (mem->slot_count == MEMORY_MAX_SLOTS)
+        return error_set(err, -ENOSPC, "%s: more than %d memory slots", name, MEMORY_MAX_SLOTS);
+    for (unsigned i = 0; i < mem->slot_count; i++)
+        if (overlap(&mem->slot[i], gpa, size))
+            return error_set(err, -EEXIST, "%s at 0x%" PRIx64 " overlaps the memory at 0x%" PRIx64,
+                             name, gpa, mem->slot[i].gpa);
+    return 0;
+}
+
+int memory_add(struct memory *mem, gpa_t gpa, uint64_t size, unsigned flags, const char *name,
+               struct error *err)
+{
+    int ret = check_slot(mem, gpa, size, name, err);
+    if (ret)
+        return ret;
+
+    int fd = memfd_create(name, MFD_CLOEXEC);
+    if (fd < 0)
+        return error_set(err, -errno, "%s: cannot create guest memory: %s", name, strerror(errno));
+    uint8_t *host = MAP_FAILED;
+    if (ftruncate(fd, (off_t)size) || (host = map_aligned(fd, gpa, size)) == MAP_FAILED ||
+        (ret = grow_page_flags(mem, gpa + size))) {
+        if (!ret)
+            ret = -errno;
+        error_set(err, ret, "%s: this host cannot give the guest %" PRIu64 " KiB of memory: %s",
+                  name, (uint64_t)(size / KIB), strerror(-ret));
+        goto fail;
+    }
+    /* A wish; a host without huge pages for shared memory refuses it and all works as well. */
+    if (mem->huge_pages && !(flags & MEMORY_READONLY))
+        madvise(host, size, MADV_HUGEPAGE);
+
+    unsigned at = mem->slot_count;
+    while (at > 0 && mem->slot[at - 1].gpa > gpa)
+        at--;
+    memmove(&mem->slot[at + 1], &mem->slot[at], (mem->slot_count - at) * sizeof(mem->slot[0]));
+    mem->slot[at] =
+        (struct memory_slot){.gpa = gpa, .size = size, .host = host, .flags = flags, .fd = fd};
+    mem->slot_count++;
+    return 0;
+
+fail:
+    if (host != MAP_FAILED)
+        munmap(host, size);
+    close(fd);
+    return ret;
+}
+
+const struct memory_slot *memory_find(const struct memory *mem, gpa_t gpa)
+{
+    /* A board has three or four slots: a search by halves would not be faster. */
+    for (unsigned i = 0; i < mem->slot_count && mem->slot[i].gpa <= gpa; i++)
+        if (gpa - mem->slot[i].gpa < mem->slot[i].size)
+            return &mem->slot[i];
+    return NULL;
+}
+
+/* As memory_find(), refusing ROM when `write`. */
+static const struct memory_slot *find_access(const struct memory *mem, gpa_t gpa, bool write)
+{
+    const struct memory_slot *slot = memory_find(mem, gpa);
+    return slot && write && slot->flags & MEMORY_READONLY ? NULL : slot;
+}
+
+void *memory_host(const struct memory *mem, gpa_t gpa, uint64_t length, bool write)
+{
+    const struct memory_slot *slot = find_access(mem, gpa, write);
+    if (!slot || length > slot->size - (gpa - slot->gpa))
+        return NULL;
+    return slot->host + (gpa - slot->gpa);
+}
+
+/*
+ * The first piece of [gpa, gpa + length) that lies in one slot: its host address, and its length in
+ * `*piece`. NULL when `gpa` is no memory.
+ */
+static uint8_t *first_piece(const struct memory *mem, gpa_t gpa, uint64_t length, bool write,
+                            uint64_t *piece)
+{
+    const struct memory_slot *slot = find_access(mem, gpa, write);
+    if (!slot)
+        return NULL;
+    uint64_t offset = gpa - slot->gpa;
+    *piece = length < slot->size - offset ? length : slot->size - offset;
+    return slot->host + offset;
+}
+
+static int check_range(const struct memory *mem, gpa_t gpa, uint64_t length, bool write)
+{
+    for (uint64_t done = 0, piece; done < length; done += piece)
+        if (!first_piece(mem, gpa + done, length - done, write, &piece))
+            return -EFAULT;
+    return 0;
+}
+
+int memory_read(const struct memory *mem, gpa_t gpa, void *to, uint64_t length)
+{
+    int ret = check_range(mem, gpa, length, false);
+    if (ret)
+        return ret;
+    for (uint64_t done = 0, piece; done < length; done += piece) {
+        const uint8_t *host = first_piece(mem, gpa + done, length - done, false, &piece);
+        memcpy((uint8_t *)to + done, host, piece);
+    }
+    return 0;
+}
+
+int memory_write(struct memory *mem, gpa_t gpa, const void *from, uint64_t length)
+{
+    int ret = check_range(mem, gpa, length, true);
+    if (ret)
+        return ret;
+    for (uint64_t done = 0, piece; done < length; done += piece) {
+        uint8_t *host = first_piece(mem, gpa + done, length - done, true, &piece);
+        memcpy(host, (const uint8_t *)from + done, piece);
+    }
+    memory_mark_written(mem, gpa, length);
+    return 0;
+}
+
+void memory_mark_written(struct memory *mem, gpa_t gpa, uint64_t length)
+{
+    uint64_t page = gpa >> GUEST_PAGE_SHIFT;
+    uint8_t dirty = mem->dirty_log ? MEMORY_PAGE_DIRTY : 0;
+    bool watched = false;
+
+    if (!length || page >= mem->page_count || length > (mem->page_count << GUEST_PAGE_SHIFT) - gpa)
+        return;
+    /*
+     * The read of the flags must not pass the write of the data: an engine sets WATCHED before it
+     * reads the code, so one of the two sees the other. Hence a full-barrier read-modify-write
+     * even when there is no bit to set.
+     */
+    for (; page <= (gpa + length - 1) >> GUEST_PAGE_SHIFT; page++)
+        if (atomic_fetch_or(&mem->page_flags[page], dirty) & MEMORY_PAGE_WATCHED)
+            watched = true;
+    if (watched && mem->written)
+        mem->written(mem->written_opaque, gpa, length);
+}
+
+void memory_watch_page(struct memory *mem, gpa_t gpa, bool on)
+{
+    uint64_t page = gpa >> GUEST_PAGE_SHIFT;
+
+    if (page >= mem->page_count)
+        return;
+    if (on)
+        atomic_fetch_or(&mem->page_flags[page], MEMORY_PAGE_WATCHED);
+    else
+        atomic_fetch_and(&mem->page_flags[page], (uint8_t)~MEMORY_PAGE_WATCHED);
+}
