@@ -23,6 +23,9 @@ struct x86_cpuid {
     unsigned count;
 };
 
+/* Appends a leaf (of an engine's `supported` table); one that does not fit is dropped. */
+void x86_cpuid_add(struct x86_cpuid *table, const struct x86_cpuid_leaf *leaf);
+
 /*
  * Fills `out` for a model name ("host", "x86-64-v2", "x86-64-v3") and `cpus` vCPUs of one socket,
  * one thread a core. `supported` is the engine's own table of what it can run here; features
