@@ -16,7 +16,6 @@
  */
 #include "bus/bus.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdatomic.h>
