@@ -1,0 +1,36 @@
+/*
+ * The tables that firmware leaves in memory for the operating system: ACPI (acpi/), SMBIOS
+ * (smbios.c) and the BIOS data area. For direct boot, where there is no firmware; called by the
+ * control thread before boot_load(), and again at each guest reset.
+ */
+#ifndef SILL_BOOT_TABLES_H
+#define SILL_BOOT_TABLES_H
+
+#include "base/error.h"
+#include "base/types.h"
+#include "boot/layout.h"
+#include "mem/memory.h"
+
+/* What the tables must say about the board. Local APIC ids are 0 to cpus - 1. */
+struct board_description {
+    const struct layout *layout;
+    unsigned cpus;
+    bool hpet;
+    bool i8042;
+    bool serial;      /* COM1 */
+    bool pvpanic;     /* at port 0x505 */
+    const char *name; /* of the VM, for SMBIOS */
+    uint8_t uuid[16]; /* of the VM, in RFC 4122 order; all zeros: not set */
+};
+
+struct board_tables {
+    gpa_t rsdp;
+    gpa_t smbios; /* the 64-bit entry point */
+};
+
+/* Writes all tables at their places of layout.h. -E2BIG: more CPUs than the tables have room for.
+ */
+SILL_CHECKED int boot_build_tables(const struct board_description *board, struct memory *mem,
+                                   struct board_tables *tables, struct error *err);
+
+#endif
