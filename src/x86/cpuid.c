@@ -29,6 +29,9 @@
 #define LEAF_80000001_EDX_SAME_AS_1 0x0183f3ffu /* AMD repeats these bits of leaf 1 */
 
 #define KVM_LEAF_SIGNATURE 0x40000000u
+#define KVM_SIGNATURE_EBX 0x4b4d564bu /* "KVMKVMKVM" */
+#define KVM_SIGNATURE_ECX 0x564b4d56u
+#define KVM_SIGNATURE_EDX 0x4du
 #define KVM_LEAF_FEATURES 0x40000001u
 #define KVM_FEATURE_CLOCKSOURCE (1u << 0)
 #define KVM_FEATURE_NOP_IO_DELAY (1u << 1)
@@ -352,7 +355,8 @@ int x86_cpuid_build(struct x86_cpuid *out, const char *name, unsigned cpus,
     add_xsave(&table, choose_xcr0(words, supported), words[CPU_D_1_EAX], supported);
     if (!amd)
         add_topology(&table, 0x1f, cpus);
-    add_vendor(&table, KVM_LEAF_SIGNATURE, KVM_LEAF_FEATURES, "KVMKVMKVM\0\0");
+    add(&table, KVM_LEAF_SIGNATURE, KVM_LEAF_FEATURES, KVM_SIGNATURE_EBX, KVM_SIGNATURE_ECX,
+        KVM_SIGNATURE_EDX);
     add(&table, KVM_LEAF_FEATURES,
         KVM_FEATURE_CLOCKSOURCE | KVM_FEATURE_NOP_IO_DELAY | KVM_FEATURE_CLOCKSOURCE2 |
             KVM_FEATURE_CLOCKSOURCE_STABLE,
