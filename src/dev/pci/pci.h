@@ -93,7 +93,7 @@ struct pci_device {
     const struct pci_device_ops *ops;
     uint8_t devfn;
 
-    /* Written with bus->lock and `lock` held, so that either suffices to read. */
+    /* Written with `lock` held; what the guest may write also with bus->lock. */
     uint8_t config[PCI_CONFIG_SIZE];
     uint8_t write_mask[PCI_CONFIG_SIZE]; /* bits the guest may change */
     uint8_t clear_mask[PCI_CONFIG_SIZE]; /* bits that the guest clears by writing 1 */
@@ -116,6 +116,7 @@ struct pci_device {
 /* The state of the common part: STATE_STRUCT(struct my, pci, pci_device_fields). The model's
  * post_load must call pci_device_post_load(), which maps the BARs. */
 extern const struct state_field pci_device_fields[];
+/* -EBADMSG, before anything is touched, when the state is another kind of device's. */
 SILL_CHECKED int pci_device_post_load(struct pci_device *pci, struct error *err);
 
 /* ---- building a function: control thread, in this order ---- */
@@ -152,11 +153,28 @@ bool pci_msix_enabled(struct pci_device *pci);
 /* A vector that the device lacks is ignored. */
 void pci_msix_notify(struct pci_device *pci, unsigned vector);
 
-/* Little-endian registers of config[]; the setters are for building the device. */
-uint16_t pci_get16(const struct pci_device *pci, unsigned offset);
-uint32_t pci_get32(const struct pci_device *pci, unsigned offset);
-void pci_set16(uint8_t *bytes, unsigned offset, uint16_t value);
-void pci_set32(uint8_t *bytes, unsigned offset, uint32_t value);
+/* Little-endian registers in config[] and its masks. */
+static inline uint16_t pci_get16(const uint8_t *bytes, unsigned offset)
+{
+    return (uint16_t)(bytes[offset] | bytes[offset + 1] << 8);
+}
+
+static inline uint32_t pci_get32(const uint8_t *bytes, unsigned offset)
+{
+    return pci_get16(bytes, offset) | (uint32_t)pci_get16(bytes, offset + 2) << 16;
+}
+
+static inline void pci_set16(uint8_t *bytes, unsigned offset, uint16_t value)
+{
+    bytes[offset] = (uint8_t)value;
+    bytes[offset + 1] = (uint8_t)(value >> 8);
+}
+
+static inline void pci_set32(uint8_t *bytes, unsigned offset, uint32_t value)
+{
+    pci_set16(bytes, offset, (uint16_t)value);
+    pci_set16(bytes, offset + 2, (uint16_t)(value >> 16));
+}
 
 /* ---- the bus ---- */
 
