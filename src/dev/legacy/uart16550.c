@@ -536,8 +536,8 @@ static int uart_post_load(void *object, struct error *err)
 {
     struct uart16550 *uart = object;
 
-    if (uart->receive.head >= FIFO_SIZE || uart->receive.count > FIFO_SIZE ||
-        uart->transmit.head >= FIFO_SIZE || uart->transmit.count > FIFO_SIZE)
+    if (uart->receive.head >= FIFO_SIZE || uart->receive.count > fifo_capacity(uart) ||
+        uart->transmit.head >= FIFO_SIZE || uart->transmit.count > fifo_capacity(uart))
         return error_set(err, -EBADMSG, "serial port: impossible FIFO contents");
     uart->ier &= IER_MASK;
     uart->mcr &= MCR_MASK;
