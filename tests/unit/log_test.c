@@ -31,7 +31,7 @@ static int release(void **state)
 
 static unsigned captured_lines(char *first, int size)
 {
-    char line[2048];
+    char line[256];
     unsigned lines = 0;
     rewind(captured);
     first[0] = '\0';
