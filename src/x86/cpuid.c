@@ -320,7 +320,7 @@ int x86_cpuid_build(struct x86_cpuid *out, const char *name, unsigned cpus,
     uint32_t words[CPU_WORD_COUNT];
     uint32_t signature = SIGNATURE_NAMED;
     char vendor[] = "GenuineIntel";
-    enum model model;
+    enum model model = MODEL_HOST;
 
     int r = find_model(name, &model, err);
     if (r)
