@@ -1,0 +1,625 @@
+/*
+ * Construction and lifecycle of the board "pc-1"; see pc.h for the picture.
+ *
+ * What exists and in which order is the table `build_steps` below and the few functions it names.
+ * Each device is put on the list as soon as it exists, so that taking the board down is the same
+ * after a failure half-way and at the end of a run.
+ */
+#include "machine/pc_internal.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "boot/boot.h"
+#include "boot/tables.h"
+#include "dev/legacy/debug_exit.h"
+#include "dev/legacy/debugcon.h"
+#include "dev/legacy/i8042.h"
+#include "dev/legacy/i8254.h"
+#include "dev/legacy/mc146818.h"
+#include "dev/legacy/port92.h"
+#include "dev/legacy/post.h"
+#include "dev/legacy/pvpanic.h"
+#include "dev/legacy/testdev.h"
+#include "dev/legacy/uart16550.h"
+#include "dev/pci/lpc.h"
+#include "dev/virtio/virtio_blk.h"
+#include "dev/virtio/virtio_console.h"
+#include "dev/virtio/virtio_rng.h"
+
+/* ISA interrupts of the board's own devices. */
+enum {
+    ISA_IRQ_TIMER = 0,
+    ISA_IRQ_KEYBOARD = 1,
+    ISA_IRQ_COM1 = 4,
+    ISA_IRQ_RTC = 8,
+    ISA_IRQ_SCI = 9,
+    ISA_IRQ_MOUSE = 12,
+};
+
+#define ISA_IRQ_CASCADE 2
+#define COM1_PORT 0x3f8
+
+/* GSIs that the HPET's comparators may drive: PCI's PIRQA to PIRQD, which no slot of this board
+ * uses (lpc_pirq()). */
+#define HPET_FIRST_GSI 16
+#define HPET_LAST_GSI 19
+
+/* CMOS byte that tells firmware how many CPUs to wait for, less one. */
+#define CMOS_CPUS 0x5f
+
+static int out_of_memory(struct error *err)
+{
+    return error_set(err, -ENOMEM, "no memory for the devices of the VM");
+}
+
+static void add_device(struct pc *pc, struct device *device)
+{
+    assert(pc->device_count < PC_MAX_DEVICES);
+    pc->device[pc->device_count++] = device;
+}
+
+static struct irq_line isa_line(struct pc *pc, unsigned irq)
+{
+    return gsi_driver(&pc->gsi, gsi_of_isa(irq));
+}
+
+/* ---- the build steps ---- */
+
+#define CPUID_ADDRESS_SIZES 0x80000008
+
+/* CPU model and engine VM; how far the CPU can address decides about the layout of memory. */
+static int add_memory_and_engine(struct pc *pc, struct error *err)
+{
+    const struct pc_config *config = &pc->config;
+    struct engine_vm_config engine = {
+        .memory = &pc->memory,
+        .clock = pc->clock,
+        .vcpus = config->cpus,
+        .code_cache_size = config->code_cache_size,
+        .debug = config->engine_debug,
+        .callbacks = pc_engine_callbacks(pc),
+    };
+    int result =
+        x86_cpuid_build(&engine.cpuid, config->cpu_model, config->cpus, config->engine_cpuid, err);
+    if (result)
+        return result;
+
+    const struct x86_cpuid_leaf *sizes = x86_cpuid_find(&engine.cpuid, CPUID_ADDRESS_SIZES, 0);
+    unsigned phys_bits = sizes ? sizes->eax & 0xff : 36; /* 36: what PAE always could */
+    result = layout_init(&pc->layout, config->memory, phys_bits, err);
+    if (!result)
+        result = memory_add(&pc->memory, 0, LAYOUT_VGA_BASE, 0, "ram-low", err);
+    if (!result)
+        result = memory_add(&pc->memory, LAYOUT_TABLES_BASE,
+                            pc->layout.ram_below_4g - LAYOUT_TABLES_BASE, 0, "ram", err);
+    if (!result && pc->layout.ram_above_4g)
+        result = memory_add(&pc->memory, LAYOUT_RAM_ABOVE_BASE, pc->layout.ram_above_4g, 0,
+                            "ram-high", err);
+    if (!result)
+        result = config->engine->vm_create(&pc->engine_vm, &engine, err);
+    return result;
+}
+
+static int add_vcpus(struct pc *pc, struct error *err)
+{
+    for (unsigned i = 0; i < pc->config.cpus; i++) {
+        int result = pc->config.engine->vcpu_create(&pc->vcpu[i], pc->engine_vm, i, err);
+        if (result)
+            return result;
+    }
+    return 0;
+}
+
+/* The wires are reset first: what devices say in their own reset must come after. */
+static int add_interrupt_controllers(struct pc *pc, struct error *err)
+{
+    const struct irq_line extint = pc_extint_line(pc), unconnected = {0};
+
+    add_device(pc, gsi_wires_device(&pc->gsi));
+
+    if (i8259_new(&pc->pic, &extint))
+        return out_of_memory(err);
+    add_device(pc, i8259_device(pc->pic));
+    int result = i8259_attach(pc->pic, &pc->bus, err);
+    if (result)
+        return result;
+
+    if (ioapic_new(&pc->ioapic, &pc->msi))
+        return out_of_memory(err);
+    add_device(pc, ioapic_device(pc->ioapic));
+    result = ioapic_attach(pc->ioapic, &pc->bus, LAYOUT_IOAPIC_BASE, err);
+    if (result)
+        return result;
+
+    for (unsigned gsi = 0; gsi < GSI_COUNT; gsi++) {
+        struct irq_line ioapic = ioapic_input(pc->ioapic, gsi);
+        gsi_connect(&pc->gsi, gsi, &unconnected, &ioapic);
+    }
+    for (unsigned irq = 0; irq < I8259_INPUTS; irq++) {
+        if (irq == ISA_IRQ_CASCADE)
+            continue;
+        struct irq_line pic = i8259_input(pc->pic, irq);
+        struct irq_line ioapic = ioapic_input(pc->ioapic, gsi_of_isa(irq));
+        gsi_connect(&pc->gsi, gsi_of_isa(irq), &pic, &ioapic);
+    }
+    return 0;
+}
+
+/* The HPET stands between the older timers and their interrupts (legacy replacement). */
+static int add_timers(struct pc *pc, struct error *err)
+{
+    struct hpet_config hpet = {
+        .clock = pc->clock,
+        .isa_timer = isa_line(pc, ISA_IRQ_TIMER),
+        .isa_rtc = isa_line(pc, ISA_IRQ_RTC),
+        .msi = pc->msi,
+    };
+    for (unsigned gsi = HPET_FIRST_GSI; gsi <= HPET_LAST_GSI; gsi++)
+        hpet.route[gsi] = gsi_driver(&pc->gsi, gsi);
+    if (hpet_new(&pc->hpet, &hpet))
+        return out_of_memory(err);
+    add_device(pc, hpet_device(pc->hpet));
+    int result = hpet_attach(pc->hpet, &pc->bus, LAYOUT_HPET_BASE, err);
+    if (result)
+        return result;
+
+    struct i8254 *pit;
+    struct irq_line timer_line = hpet_timer_input(pc->hpet);
+    if (i8254_new(&pit, pc->clock, &timer_line))
+        return out_of_memory(err);
+    add_device(pc, i8254_device(pit));
+    result = i8254_attach(pit, &pc->bus, err);
+    if (result)
+        return result;
+
+    struct mc146818 *rtc;
+    struct mc146818_config rtc_config = {.clock = pc->clock, .irq = hpet_rtc_input(pc->hpet)};
+    if (mc146818_new(&rtc, &rtc_config))
+        return out_of_memory(err);
+    add_device(pc, mc146818_device(rtc));
+    mc146818_set_memory(rtc, pc->layout.ram_below_4g, pc->layout.ram_above_4g);
+    mc146818_set_byte(rtc, CMOS_CPUS, (uint8_t)(pc->config.cpus - 1));
+    return mc146818_attach(rtc, &pc->bus, err);
+}
+
+static int add_serial(struct pc *pc, struct error *err)
+{
+    struct uart16550 *uart;
+    struct irq_line line = isa_line(pc, ISA_IRQ_COM1);
+    if (uart16550_new(&uart, "serial0", pc->clock, &line, pc->config.serial))
+        return out_of_memory(err);
+    add_device(pc, uart16550_device(uart));
+    return uart16550_attach(uart, &pc->bus, COM1_PORT, err);
+}
+
+static int add_keyboard(struct pc *pc, struct error *err)
+{
+    struct i8042 *kbc;
+    struct i8042_config config = {
+        .clock = pc->clock,
+        .keyboard_irq = isa_line(pc, ISA_IRQ_KEYBOARD),
+        .mouse_irq = isa_line(pc, ISA_IRQ_MOUSE),
+        .events = &pc->config.events,
+    };
+    if (i8042_new(&kbc, &config))
+        return out_of_memory(err);
+    add_device(pc, i8042_device(kbc));
+    return i8042_attach(kbc, &pc->bus, err);
+}
+
+static int add_chipset_ports(struct pc *pc, struct error *err)
+{
+    struct port92 *port92;
+    if (port92_new(&port92, &pc->config.events))
+        return out_of_memory(err);
+    add_device(pc, port92_device(port92));
+    int result = port92_attach(port92, &pc->bus, err);
+    if (result)
+        return result;
+
+    struct post *post;
+    if (post_new(&post))
+        return out_of_memory(err);
+    add_device(pc, post_device(post));
+    result = post_attach(post, &pc->bus, err);
+    if (result)
+        return result;
+
+    struct acpi_pm_config pm = {
+        .clock = pc->clock,
+        .sci = isa_line(pc, ISA_IRQ_SCI),
+        .events = &pc->config.events,
+        .acpi_enabled = pc->config.kernel != NULL,
+    };
+    if (acpi_pm_new(&pc->acpi_pm, &pm))
+        return out_of_memory(err);
+    add_device(pc, acpi_pm_device(pc->acpi_pm));
+    return acpi_pm_attach(pc->acpi_pm, &pc->bus, err);
+}
+
+/* lpc_config.set_pm_base: a guest may ask for a place that is taken; the block is nowhere then. */
+static void set_pm_base(void *opaque, uint16_t base)
+{
+    struct pc *pc = opaque;
+    struct error err;
+    if (acpi_pm_set_base(pc->acpi_pm, base, &err))
+        log_guest("lpc", "PMBASE %#x: %s", base, err.text);
+}
+
+/* Direct boot has no firmware to place ECAM and the ACPI block, so they start where the tables say
+ * they are. */
+static int add_pci(struct pc *pc, struct error *err)
+{
+    bool direct_boot = pc->config.kernel != NULL;
+    struct pci_host_config host = {
+        .bus = &pc->bus,
+        .memory = &pc->memory,
+        .msi = pc->msi,
+        .ecam_base = direct_boot ? LAYOUT_ECAM_BASE : 0,
+        .reset_control = acpi_pm_reset_region(pc->acpi_pm),
+    };
+    int result = pci_host_new(&pc->pci_host, &host, err);
+    if (result)
+        return result;
+    add_device(pc, pci_host_device(pc->pci_host));
+
+    struct lpc_config lpc_config = {
+        .initial_pm_base = direct_boot ? ACPI_PM_DEFAULT_BASE : 0,
+        .set_pm_base = set_pm_base,
+        .pm_opaque = pc,
+    };
+    for (unsigned pirq = 0; pirq < LPC_PIRQS; pirq++) {
+        lpc_config.ioapic[pirq] = gsi_driver(&pc->gsi, LPC_PIRQ_FIRST_PIN + pirq);
+        /* The two ISA interrupts that no ISA device of this board has, in turn. */
+        lpc_config.initial_route[pirq] = direct_boot ? 10 + pirq % 2 : 0;
+    }
+    for (unsigned irq = 3; irq < LPC_ISA_IRQS; irq++)
+        lpc_config.isa[irq] = gsi_pic_driver(&pc->gsi, irq);
+    struct lpc *lpc;
+    result = lpc_new(&lpc, pci_host_bus(pc->pci_host), &lpc_config, err);
+    if (!result)
+        add_device(pc, lpc_device(lpc));
+    return result;
+}
+
+static int add_disks(struct pc *pc, struct error *err)
+{
+    for (unsigned i = 0; i < pc->config.disk_count; i++) {
+        const struct block_options *options = &pc->config.disks[i];
+        struct virtio_blk_config config = {
+            .pci = {pc->disk_name[i], pci_host_bus(pc->pci_host), PCI_DEVFN_AUTO},
+            .queues = pc->config.cpus,
+            .serial = options->serial[0] ? options->serial : NULL,
+        };
+        struct block_device *disk;
+        struct device *device;
+        snprintf(pc->disk_name[i], sizeof(pc->disk_name[i]), "disk%u", i);
+        int result = block_open(&disk, options, err);
+        if (result)
+            return result;
+        result = virtio_blk_new(&device, &config, disk, err);
+        if (result) {
+            block_close(disk);
+            return result;
+        }
+        add_device(pc, device);
+    }
+    return 0;
+}
+
+static int add_debug_exit(struct pc *pc, const struct pc_extra *extra, const char *name,
+                          struct error *err)
+{
+    struct debug_exit *dev;
+    if (debug_exit_new(&dev, &pc->config.events))
+        return out_of_memory(err);
+    add_device(pc, debug_exit_device(dev));
+    return debug_exit_attach(dev, &pc->bus, extra->port, err);
+}
+
+static int add_debugcon(struct pc *pc, const struct pc_extra *extra, const char *name,
+                        struct error *err)
+{
+    struct debugcon *dev;
+    if (debugcon_new(&dev, name, extra->backend))
+        return out_of_memory(err);
+    add_device(pc, debugcon_device(dev));
+    return debugcon_attach(dev, &pc->bus, extra->port, err);
+}
+
+static int add_pvpanic(struct pc *pc, const struct pc_extra *extra, const char *name,
+                       struct error *err)
+{
+    struct pvpanic *dev;
+    if (pvpanic_new(&dev, &pc->config.events))
+        return out_of_memory(err);
+    add_device(pc, pvpanic_device(dev));
+    return pvpanic_attach(dev, &pc->bus, PVPANIC_DEFAULT_PORT, err);
+}
+
+static int add_testdev(struct pc *pc, const struct pc_extra *extra, const char *name,
+                       struct error *err)
+{
+    struct testdev *dev;
+    struct irq_line lines[TESTDEV_LINES];
+    for (unsigned gsi = 0; gsi < TESTDEV_LINES; gsi++)
+        lines[gsi] = gsi_driver(&pc->gsi, gsi);
+    if (testdev_new(&dev, &pc->memory, lines))
+        return out_of_memory(err);
+    add_device(pc, testdev_device(dev));
+    return testdev_attach(dev, &pc->bus, err);
+}
+
+static int add_virtio_console(struct pc *pc, const struct pc_extra *extra, const char *name,
+                              struct error *err)
+{
+    struct virtio_pci_config config = {name, pci_host_bus(pc->pci_host), PCI_DEVFN_AUTO};
+    struct device *device;
+    int result = virtio_console_new(&device, &config, extra->backend, err);
+    if (!result)
+        add_device(pc, device);
+    return result;
+}
+
+static int add_virtio_rng(struct pc *pc, const struct pc_extra *extra, const char *name,
+                          struct error *err)
+{
+    struct virtio_pci_config config = {name, pci_host_bus(pc->pci_host), PCI_DEVFN_AUTO};
+    struct device *device;
+    int result = virtio_rng_new(&device, &config, err);
+    if (!result)
+        add_device(pc, device);
+    return result;
+}
+
+static int add_extras(struct pc *pc, struct error *err)
+{
+    static const struct {
+        const char *name; /* of the device; a number follows */
+        int (*add)(struct pc *pc, const struct pc_extra *extra, const char *name,
+                   struct error *err);
+    } kinds[] = {
+        [PC_DEBUG_EXIT] = {"debug-exit", add_debug_exit},
+        [PC_DEBUGCON] = {"debugcon", add_debugcon},
+        [PC_PVPANIC] = {"pvpanic", add_pvpanic},
+        [PC_TESTDEV] = {"testdev", add_testdev},
+        [PC_VIRTIO_CONSOLE] = {"console", add_virtio_console},
+        [PC_VIRTIO_RNG] = {"rng", add_virtio_rng},
+    };
+    for (unsigned i = 0; i < pc->config.extra_count; i++) {
+        const struct pc_extra *extra = &pc->config.extras[i];
+        char *name = pc->extra_name[i];
+        snprintf(name, sizeof(pc->extra_name[i]), "%s%u", kinds[extra->kind].name, i);
+        int result = kinds[extra->kind].add(pc, extra, name, err);
+        if (result)
+            return result;
+    }
+    return 0;
+}
+
+/* The board. Guests see this order in slots and saved states in the sequence of devices. */
+static int (*const build_steps[])(struct pc *pc, struct error *err) = {
+    add_memory_and_engine,
+    add_vcpus,
+    add_interrupt_controllers,
+    add_timers,
+    add_serial,
+    add_keyboard,
+    add_chipset_ports,
+    add_pci,
+    add_disks,
+    add_extras,
+};
+
+/* ---- lifecycle ---- */
+
+int pc_new(struct pc **out, const struct pc_config *config, struct error *err)
+{
+    struct pc *pc = calloc(1, sizeof(*pc));
+    if (!pc)
+        return error_set(err, -ENOMEM, "no memory for the board of the VM");
+    pc->config = *config;
+    pc->msi = pc_msi_sink(pc);
+    memory_init(&pc->memory, config->huge_pages ? MEMORY_HUGE_PAGES : 0);
+    bus_init(&pc->bus);
+    gsi_wires_init(&pc->gsi);
+
+    int result = clock_new(&pc->clock, err);
+    if (!result)
+        clock_stop(pc->clock);
+    for (size_t i = 0; i < ARRAY_SIZE(build_steps) && !result; i++)
+        result = build_steps[i](pc, err);
+    if (result) {
+        pc_free(pc);
+        return result;
+    }
+    *out = pc;
+    return 0;
+}
+
+void pc_free(struct pc *pc)
+{
+    if (!pc)
+        return;
+    /* First what sends interrupts, then who takes them. */
+    while (pc->device_count) {
+        struct device *device = pc->device[--pc->device_count];
+        device->ops->destroy(device);
+    }
+    for (unsigned i = 0; i < PC_MAX_CPUS && pc->vcpu[i]; i++)
+        pc->config.engine->vcpu_destroy(pc->vcpu[i]);
+    if (pc->engine_vm)
+        pc->config.engine->vm_destroy(pc->engine_vm);
+    if (pc->clock)
+        clock_free(pc->clock);
+    bus_done(&pc->bus);
+    memory_done(&pc->memory);
+    free(pc);
+}
+
+static bool has_extra(const struct pc *pc, enum pc_extra_kind kind)
+{
+    for (unsigned i = 0; i < pc->config.extra_count; i++) {
+        if (pc->config.extras[i].kind == kind)
+            return true;
+    }
+    return false;
+}
+
+/* Everything that firmware would do: resources, tables, kernel. */
+static int direct_boot(struct pc *pc, struct x86_vcpu_state *state, struct error *err)
+{
+    const struct pci_windows windows = {
+        .memory32_base = LAYOUT_PCI32_BASE,
+        .memory32_size = LAYOUT_PCI32_SIZE,
+        .memory64_base = pc->layout.pci64_base,
+        .memory64_size = pc->layout.pci64_size,
+        .io_base = LAYOUT_PCI_IO_BASE,
+        .io_size = LAYOUT_PCI_IO_SIZE,
+    };
+    const struct board_description description = {
+        .layout = &pc->layout,
+        .cpus = pc->config.cpus,
+        .hpet = true,
+        .i8042 = true,
+        .serial = true,
+        .pvpanic = has_extra(pc, PC_PVPANIC),
+        .name = pc->config.name,
+    };
+    struct board_tables tables;
+
+    int result = pci_assign_resources(pci_host_bus(pc->pci_host), &windows, err);
+    if (!result)
+        result = boot_build_tables(&description, &pc->memory, &tables, err);
+    if (result)
+        return result;
+
+    const struct boot_config boot = {
+        .kernel = pc->config.kernel,
+        .initrd = pc->config.initrd,
+        .append = pc->config.append,
+        .layout = &pc->layout,
+        .rsdp = tables.rsdp,
+    };
+    return boot_load(&boot, &pc->memory, state, err);
+}
+
+int pc_reset(struct pc *pc, struct error *err)
+{
+    struct x86_vcpu_state state;
+    int result = 0;
+
+    for (unsigned i = 0; i < pc->device_count; i++)
+        pc->device[i]->ops->reset(pc->device[i]);
+
+    x86_vcpu_state_reset(&state, true, 0);
+    if (pc->config.kernel)
+        result = direct_boot(pc, &state, err);
+    for (unsigned i = 0; i < pc->config.cpus && !result; i++) {
+        if (i > 0) {
+            x86_vcpu_state_reset(&state, false, i);
+            if (pc->config.kernel)
+                boot_set_mtrrs(&state, &pc->layout);
+        }
+        result = pc->config.engine->set_state(pc->vcpu[i], &state, X86_STATE_ALL);
+        if (result)
+            error_set(err, result, "engine %s refuses the reset state of vCPU %u: %s",
+                      pc->config.engine->name, i, strerror(-result));
+    }
+    return result;
+}
+
+int pc_start(struct pc *pc, struct error *err)
+{
+    pc->running = true;
+    for (; pc->started < pc->device_count; pc->started++) {
+        struct device *device = pc->device[pc->started];
+        int result = device->ops->start ? device->ops->start(device, err) : 0;
+        if (result)
+            return result;
+    }
+    clock_start(pc->clock);
+    return 0;
+}
+
+/* Time stands still first: no timer may wake a device that has gone quiet. */
+void pc_pause(struct pc *pc)
+{
+    if (!pc->running)
+        return;
+    pc->running = false;
+    clock_stop(pc->clock);
+    for (unsigned i = 0; i < pc->started; i++) {
+        if (pc->device[i]->ops->pause)
+            pc->device[i]->ops->pause(pc->device[i]);
+    }
+}
+
+void pc_resume(struct pc *pc)
+{
+    if (pc->running)
+        return;
+    pc->running = true;
+    for (unsigned i = 0; i < pc->started; i++) {
+        if (pc->device[i]->ops->resume)
+            pc->device[i]->ops->resume(pc->device[i]);
+    }
+    clock_start(pc->clock);
+}
+
+/* ---- save and restore ---- */
+
+struct pc_state {
+    uint64_t time; /* of the VM, ns */
+    uint32_t device_count;
+};
+
+static const struct state_field pc_state_fields[] = {
+    STATE_INT(struct pc_state, time),
+    STATE_INT(struct pc_state, device_count),
+    STATE_END,
+};
+
+static const struct state_desc pc_state = {
+    .name = PC_BOARD_VERSION,
+    .version = 1,
+    .fields = pc_state_fields,
+};
+
+int pc_save_devices(struct pc *pc, struct state_buffer *buffer)
+{
+    struct pc_state head = {.time = clock_now(pc->clock), .device_count = pc->device_count};
+    int result = state_save(buffer, &pc_state, &head);
+    for (unsigned i = 0; i < pc->device_count && !result; i++)
+        result = state_save(buffer, pc->device[i]->ops->state, pc->device[i]->state_object);
+    return result;
+}
+
+int pc_restore_devices(struct pc *pc, struct state_buffer *buffer, struct error *err)
+{
+    struct pc_state head;
+    int result = state_load(buffer, &pc_state, &head, err);
+    if (result)
+        return result;
+    if (head.device_count != pc->device_count)
+        return error_set(err, -EBADMSG, "the saved VM has %u devices, this one %u",
+                         head.device_count, pc->device_count);
+    clock_set(pc->clock, head.time);
+    for (unsigned i = 0; i < pc->device_count; i++) {
+        struct device *device = pc->device[i];
+        result = state_load(buffer, device->ops->state, device->state_object, err);
+        if (result)
+            return error_prefix(err, result, "device %s", device->name);
+    }
+    return 0;
+}
+
+struct engine_vcpu *pc_vcpu(struct pc *pc, unsigned index)
+{
+    return pc->vcpu[index];
+}

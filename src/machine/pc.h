@@ -1,0 +1,98 @@
+/*
+ * The board "pc-1": a Q35-class PC, put together from an engine, memory and devices.
+ *
+ *     vCPUs + local APICs (engine)
+ *       |  callbacks: ports, MMIO, MSRs, INTA, EOI
+ *     bus --+-- 8259 pair, IOAPIC <-- interrupt wires (gsi.h) <-- devices
+ *           +-- 8254, RTC, HPET, ACPI block, 8042, port 92, POST, COM1
+ *           +-- PCI host bridge --+-- LPC bridge 00:1f.0
+ *                                 +-- what the VM asks for: disks, ... from slot 1 on
+ *
+ * The board is what guests and saved states depend on: a change that they could notice makes a new
+ * version. pc.c builds it, pc_io.c is the engine's way into it.
+ *
+ * Threads: everything here is for the VM's control thread; functions that need stopped vCPUs say
+ * so. The engine's callbacks come from vCPU threads.
+ */
+#ifndef SILL_MACHINE_PC_H
+#define SILL_MACHINE_PC_H
+
+#include "base/chardev.h"
+#include "base/error.h"
+#include "block/block.h"
+#include "dev/legacy/board_events.h"
+#include "engine/engine.h"
+#include "state/state.h"
+
+#define PC_BOARD_VERSION "pc-1"
+#define PC_MAX_CPUS 64
+#define PC_MAX_DISKS 16
+#define PC_MAX_EXTRAS 16
+
+/* Devices that are there only when asked for. */
+enum pc_extra_kind {
+    PC_DEBUG_EXIT,
+    PC_DEBUGCON,
+    PC_PVPANIC,
+    PC_TESTDEV,
+    PC_VIRTIO_CONSOLE,
+    PC_VIRTIO_RNG,
+};
+
+struct pc_extra {
+    enum pc_extra_kind kind;
+    uint16_t port;                /* PC_DEBUG_EXIT, PC_DEBUGCON */
+    struct char_backend *backend; /* PC_DEBUGCON, PC_VIRTIO_CONSOLE; NULL: output vanishes */
+};
+
+/* Everything it points to outlives the board. */
+struct pc_config {
+    const char *name; /* of the VM, for SMBIOS */
+    const struct engine_ops *engine;
+    const struct x86_cpuid *engine_cpuid; /* what its probe() found: engine_info.supported */
+    const char *engine_debug;             /* see engine.h; NULL */
+    uint64_t code_cache_size;             /* see engine.h; 0 */
+
+    unsigned cpus; /* 1 to PC_MAX_CPUS */
+    const char *cpu_model;
+    uint64_t memory;
+    bool huge_pages;
+
+    /* Direct boot, boot/boot.h. Without a kernel the CPU starts at its reset vector. */
+    const char *kernel;
+    const char *initrd;
+    const char *append;
+
+    struct char_backend *serial; /* COM1; NULL: output vanishes */
+    const struct block_options *disks;
+    unsigned disk_count; /* up to PC_MAX_DISKS */
+    const struct pc_extra *extras;
+    unsigned extra_count; /* up to PC_MAX_EXTRAS */
+
+    struct board_events events; /* called on vCPU threads */
+};
+
+struct pc;
+
+/* Builds the board and its vCPUs, devices in power-on state. pc_reset() comes next. */
+SILL_CHECKED int pc_new(struct pc **out, const struct pc_config *config, struct error *err);
+/* vCPUs and devices are stopped. NULL is fine. */
+void pc_free(struct pc *pc);
+
+/* Power-on state, and the kernel loaded: before pc_start(), or while paused. vCPUs stopped. */
+SILL_CHECKED int pc_reset(struct pc *pc, struct error *err);
+
+/* The devices and VM time; vCPUs stopped. Started once; pausing what is paused and resuming what
+ * runs does nothing. */
+SILL_CHECKED int pc_start(struct pc *pc, struct error *err);
+void pc_pause(struct pc *pc);
+void pc_resume(struct pc *pc);
+
+/* VM time and the state of all devices in board order, while paused. Restoring needs a board with
+ * the same devices that has not been started; a refused state leaves it fit only for pc_free(). */
+SILL_CHECKED int pc_save_devices(struct pc *pc, struct state_buffer *buffer);
+SILL_CHECKED int pc_restore_devices(struct pc *pc, struct state_buffer *buffer, struct error *err);
+
+struct engine_vcpu *pc_vcpu(struct pc *pc, unsigned index);
+
+#endif

@@ -1,0 +1,55 @@
+/*
+ * What the board's files share: pc.c (construction and lifecycle) and pc_io.c (the engine's
+ * callbacks). Nobody else includes this.
+ */
+#ifndef SILL_MACHINE_PC_INTERNAL_H
+#define SILL_MACHINE_PC_INTERNAL_H
+
+#include "boot/layout.h"
+#include "bus/bus.h"
+#include "dev/legacy/acpi_pm.h"
+#include "dev/legacy/hpet.h"
+#include "dev/legacy/i8259.h"
+#include "dev/legacy/ioapic.h"
+#include "dev/pci/pci_host.h"
+#include "machine/gsi.h"
+#include "machine/pc.h"
+
+/* The board's own devices, disks and extras. */
+#define PC_MAX_DEVICES (24 + PC_MAX_DISKS + PC_MAX_EXTRAS)
+
+struct pc {
+    struct pc_config config;
+    struct layout layout;
+    struct memory memory;
+    struct clock *clock;
+    struct bus bus;
+    struct engine_vm *engine_vm;
+    struct engine_vcpu *vcpu[PC_MAX_CPUS];
+    struct msi_sink msi;
+
+    /* In the order of building: lifecycle calls go first to last, destruction last to first. */
+    struct device *device[PC_MAX_DEVICES];
+    unsigned device_count;
+    unsigned started; /* of them */
+    bool running;     /* started or resumed, not paused */
+
+    /* Those that others on the board need; owned through the list above. */
+    struct gsi_wires gsi;
+    struct i8259 *pic;
+    struct ioapic *ioapic;
+    struct hpet *hpet;
+    struct acpi_pm *acpi_pm;
+    struct pci_host *pci_host;
+
+    char disk_name[PC_MAX_DISKS][16];
+    char extra_name[PC_MAX_EXTRAS][24];
+};
+
+/* pc_io.c */
+struct engine_callbacks pc_engine_callbacks(struct pc *pc);
+/* The 8259's INT wire towards the local APICs, and where messages go. */
+struct irq_line pc_extint_line(struct pc *pc);
+struct msi_sink pc_msi_sink(struct pc *pc);
+
+#endif
