@@ -58,8 +58,10 @@ SANITIZERS = ["-Db_sanitize=address,undefined", "-Db_lundef=false",
 
 NORMAL = BuildDirectory(BUILD)
 ASAN = BuildDirectory(ROOT / "build-asan", SANITIZERS)
-# ThreadSanitizer knows no stand-alone fences; what it tests must do without.
-TSAN = BuildDirectory(ROOT / "build-tsan", ["-Db_sanitize=thread", "-Db_lundef=false"])
+# ThreadSanitizer does not see stand-alone fences, and the compiler warns of each; what it tests does
+# without them.
+TSAN = BuildDirectory(ROOT / "build-tsan", ["-Db_sanitize=thread", "-Db_lundef=false",
+                                            "-Dc_args=-Wno-tsan"])
 FUZZ = BuildDirectory(ROOT / "build-fuzz", ["-Dfuzz=true", "-Dwerror=false", *SANITIZERS],
                       compiler="clang")
 
@@ -108,13 +110,15 @@ def meson_part(build, suites, excluded=None, wrapper=None):
         names = [test for test in names if test not in (excluded or {})]
         if not names:
             return outcomes
-        # Built apart from the run, so that a failure to compile is told from a failed test.
-        log = build.path / "meson-logs" / f"{name}.json"
-        log.unlink(missing_ok=True)
         command = ["meson", "test", "-C", str(build.path), "--logbase", name, "--num-processes",
                    str(os.cpu_count())]
+        log_name = name
         if wrapper and shutil.which(wrapper[0]) and run([*wrapper, "true"]).returncode == 0:
             command += ["--wrapper", " ".join(wrapper)]
+            log_name += "-" + wrapper[0]
+        # Written only if everything compiled.
+        log = build.path / "meson-logs" / f"{log_name}.json"
+        log.unlink(missing_ok=True)
         for suite in suites:
             command += ["--suite", suite]
         done = run(command + (names if excluded else []), environment=build.environment)
