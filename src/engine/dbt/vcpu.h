@@ -49,13 +49,21 @@ struct dbt_tlb_entry {
 #define DBT_TLB_INVALID 0x8000000000000000ull
 #define DBT_TLB_GLOBAL (1u << 0)
 
-/* Where translated code is for a linear or effective instruction pointer (see runtime.c). */
+/* The jump cache: where the translated code for a guest rip is. Each mode in use has a table of its
+ * own (a mode slot), so that an entry's tag need not name the mode. */
 struct dbt_jump_entry {
-    uint64_t neg_rip; /* minus the guest rip; 1 never matches */
+    uint64_t neg_rip; /* minus the guest rip; DBT_JUMP_INVALID never matches */
     void *code;
 };
-#define DBT_JUMP_BITS 12
+#define DBT_JUMP_BITS 10
 #define DBT_JUMP_SIZE (1u << DBT_JUMP_BITS)
+#define DBT_JUMP_FIRST_BIT 2                   /* the index is this many bits up in the rip */
+#define DBT_JUMP_INVALID 0x0001000000000000ull /* minus a non-canonical address */
+#define DBT_MODE_SLOTS 16
+
+/* Legacy region, header and the AVX component: the most that XSAVE writes with the components that
+ * the engine offers (x87, SSE, AVX). */
+#define DBT_XSAVE_SIZE 832
 
 enum dbt_exception_kind { DBT_EXC_FAULT, DBT_EXC_TRAP, DBT_EXC_SOFTWARE, DBT_EXC_INTERRUPT };
 
@@ -85,6 +93,8 @@ enum dbt_mode {
     DBT_MODE_LMA = 1u << 14,    /* long mode active (so compatibility mode when not CODE64) */
     DBT_MODE_ALIGN = 1u << 15,  /* alignment checking on (CPL 3, AM and AC) */
     DBT_MODE_MP_TS = 1u << 16,  /* CR0.MP and TS: WAIT traps */
+    DBT_MODE_ONE = 1u << 17,    /* never in dbt_vcpu.mode: a block of one instruction, run in an
+                                   interrupt shadow */
 };
 
 struct dbt_vcpu {
@@ -107,6 +117,7 @@ struct dbt_vcpu {
     uint64_t scratch[8];
     uint64_t tsc_offset; /* guest TSC = host TSC + this */
     void *host_stack;    /* the run loop's stack pointer, to leave from anywhere */
+    struct dbt_vcpu *self;
 
     /* --- architectural state; C only, but for the segment bases --- */
     struct x86_segment segment[X86_SEGMENT_COUNT];
@@ -134,7 +145,7 @@ struct dbt_vcpu {
 
     /* --- look-up tables of translated code, page aligned --- */
     struct dbt_tlb_entry tlb[DBT_BANK_COUNT][DBT_TLB_SIZE] __attribute__((aligned(4096)));
-    struct dbt_jump_entry jump[DBT_JUMP_SIZE] __attribute__((aligned(4096)));
+    struct dbt_jump_entry jump[DBT_MODE_SLOTS][DBT_JUMP_SIZE] __attribute__((aligned(4096)));
 
     struct dbt_runtime *runtime; /* what runtime.c alone knows */
 };

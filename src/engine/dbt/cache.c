@@ -1,0 +1,205 @@
+/* The code cache; see cache.h. */
+#include "engine/dbt/cache.h"
+
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#define HASH_SIZE (1u << 16)
+#define PAGE_HASH_SIZE (1u << 14)
+#define MIN_BLOCK_BYTES 48 /* no block is smaller: bounds the order table */
+
+int cache_init(struct code_cache *cache, uint64_t size, struct error *err)
+{
+    memset(cache, 0, sizeof(*cache));
+    cache->fd = -1;
+    cache->rw = cache->rx = cache->meta = MAP_FAILED;
+    if (size < 4 * MIB || size > GIB)
+        return error_set(err, -EINVAL, "the code cache must be between 4M and 1G, not %llu bytes",
+                         (unsigned long long)size);
+    cache->size = (uint32_t)ALIGN_UP(size, GUEST_PAGE_SIZE);
+    cache->meta_size = cache->size;
+
+    cache->fd = memfd_create("sill-code", MFD_CLOEXEC);
+    if (cache->fd < 0 || ftruncate(cache->fd, cache->size) < 0)
+        goto fail;
+    cache->rw = mmap(NULL, cache->size, PROT_READ | PROT_WRITE, MAP_SHARED, cache->fd, 0);
+    cache->rx = mmap(NULL, cache->size, PROT_READ | PROT_EXEC, MAP_SHARED, cache->fd, 0);
+    cache->meta = mmap(NULL, cache->meta_size, PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    cache->hash = calloc(HASH_SIZE, sizeof(*cache->hash));
+    cache->page = calloc(PAGE_HASH_SIZE, sizeof(*cache->page));
+    cache->order = mmap(NULL, cache->size / MIN_BLOCK_BYTES * sizeof(*cache->order),
+                        PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (cache->rw == MAP_FAILED || cache->rx == MAP_FAILED || cache->meta == MAP_FAILED ||
+        !cache->hash || !cache->page || cache->order == MAP_FAILED)
+        goto fail;
+    return 0;
+
+fail:;
+    int code = errno ? -errno : -ENOMEM;
+
+    cache_done(cache);
+    return error_set(err, code, "cannot map a code cache of %u MiB: %s", cache->size >> 20,
+                     strerror(-code));
+}
+
+void cache_done(struct code_cache *cache)
+{
+    if (cache->rw && cache->rw != MAP_FAILED)
+        munmap(cache->rw, cache->size);
+    if (cache->rx && cache->rx != MAP_FAILED)
+        munmap(cache->rx, cache->size);
+    if (cache->meta && cache->meta != MAP_FAILED)
+        munmap(cache->meta, cache->meta_size);
+    if (cache->order && cache->order != MAP_FAILED)
+        munmap(cache->order, cache->size / MIN_BLOCK_BYTES * sizeof(*cache->order));
+    free(cache->hash);
+    free(cache->page);
+    if (cache->fd >= 0)
+        close(cache->fd);
+    cache->rw = cache->rx = cache->meta = NULL;
+    cache->hash = cache->page = cache->order = NULL;
+    cache->fd = -1;
+}
+
+void cache_flush(struct code_cache *cache)
+{
+    cache->used = cache->stubs_end;
+    cache->meta_used = 0;
+    cache->order_count = 0;
+    cache->generation++;
+    memset(cache->hash, 0, HASH_SIZE * sizeof(*cache->hash));
+    memset(cache->page, 0, PAGE_HASH_SIZE * sizeof(*cache->page));
+}
+
+void *cache_meta(struct code_cache *cache, uint32_t size)
+{
+    size = ALIGN_UP(size, 8u);
+    if (cache->meta_size - cache->meta_used < size)
+        return NULL;
+
+    void *result = cache->meta + cache->meta_used;
+
+    cache->meta_used += size;
+    memset(result, 0, size);
+    return result;
+}
+
+static uint32_t hash_of(gpa_t gpa, uint32_t mode)
+{
+    return (uint32_t)((gpa ^ (uint64_t)mode << 20) * 0x9e3779b97f4a7c15ull >> 48) & (HASH_SIZE - 1);
+}
+
+static uint32_t page_hash(gpa_t gpa)
+{
+    return (uint32_t)(gpa >> GUEST_PAGE_SHIFT) & (PAGE_HASH_SIZE - 1);
+}
+
+struct dbt_block *cache_find(const struct code_cache *cache, gpa_t gpa, uint32_t mode)
+{
+    struct dbt_block *block = cache->hash[hash_of(gpa, mode)];
+
+    while (block && (block->gpa != gpa || block->mode != mode || !block->valid))
+        block = block->hash_next;
+    return block;
+}
+
+void cache_insert(struct code_cache *cache, struct dbt_block *block)
+{
+    struct dbt_block **slot = &cache->hash[hash_of(block->gpa, block->mode)];
+
+    block->valid = true;
+    block->hash_next = *slot;
+    *slot = block;
+    slot = &cache->page[page_hash(block->gpa)];
+    block->page_next = *slot;
+    *slot = block;
+    cache->order[cache->order_count++] = block;
+    cache->translations++;
+}
+
+struct dbt_block *cache_block_at(const struct code_cache *cache, uint32_t offset)
+{
+    uint32_t low = 0, high = cache->order_count;
+
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        struct dbt_block *block = cache->order[middle];
+
+        if (offset < block->start)
+            high = middle;
+        else if (offset >= block->end)
+            low = middle + 1;
+        else
+            return block;
+    }
+    return NULL;
+}
+
+/* Whether the block depends on [first, last], page offsets of the page at `page`. */
+static bool block_touches(const struct dbt_block *block, gpa_t page, uint32_t first, uint32_t last)
+{
+    uint32_t start = block->gpa & (GUEST_PAGE_SIZE - 1);
+
+    if (ALIGN_DOWN(block->gpa, GUEST_PAGE_SIZE) == page) {
+        if (first < start + block->seen && last >= start)
+            return true;
+        return first < block->seen_high && last >= block->seen_low;
+    }
+    return false;
+}
+
+bool cache_overlaps(const struct code_cache *cache, gpa_t gpa, uint64_t length)
+{
+    gpa_t page = ALIGN_DOWN(gpa, GUEST_PAGE_SIZE);
+    uint32_t first = (uint32_t)(gpa - page);
+    uint32_t last = first + (uint32_t)length - 1;
+
+    for (struct dbt_block *b = cache->page[page_hash(gpa)]; b; b = b->page_next)
+        if (b->valid && block_touches(b, page, first, last))
+            return true;
+    return false;
+}
+
+static void block_kill(struct code_cache *cache, struct dbt_block *block)
+{
+    /* jmp rel32 to the dead tail, in one aligned store over the entry's 5-byte NOP. */
+    uint64_t *entry = (uint64_t *)(cache->rw + block->entry);
+    uint32_t displacement = block->dead - (block->entry + 5);
+    uint64_t jump = 0xe9 | (uint64_t)displacement << 8;
+
+    atomic_store((_Atomic uint64_t *)entry, (*entry & ~0xffffffffffull) | jump);
+    block->valid = false;
+    cache->invalidations++;
+}
+
+unsigned cache_invalidate(struct code_cache *cache, gpa_t gpa, uint64_t length, bool *page_empty)
+{
+    gpa_t page = ALIGN_DOWN(gpa, GUEST_PAGE_SIZE);
+    uint32_t first = (uint32_t)(gpa - page);
+    uint32_t last = first + (uint32_t)length - 1;
+    unsigned killed = 0;
+    struct dbt_block **link = &cache->page[page_hash(gpa)];
+
+    *page_empty = true;
+    while (*link) {
+        struct dbt_block *b = *link;
+
+        if (b->valid && block_touches(b, page, first, last)) {
+            block_kill(cache, b);
+            killed++;
+        }
+        if (!b->valid) {
+            *link = b->page_next;
+            continue;
+        }
+        if (ALIGN_DOWN(b->gpa, GUEST_PAGE_SIZE) == page)
+            *page_empty = false;
+        link = &b->page_next;
+    }
+    return killed;
+}

@@ -1,0 +1,110 @@
+/*
+ * The code cache: translated blocks, how they are found, and how they are forgotten.
+ *
+ * Memory: one memfd mapped twice, writable (rw) and executable (rx), so that no page is ever both.
+ * Code is appended; the cache is emptied as a whole (a new generation) when it is full. Beside the
+ * code lies the meta area, an append-only arena with the block descriptions and exit records.
+ *
+ *     rx/rw: | stubs | block | block | ... ->            free            |
+ *     meta:  | block, instruction map, exit records | ... ->    free     |
+ *
+ * A block dies alone when the guest writes its bytes: its first instruction, a 5-byte NOP aligned
+ * to 8 bytes, is replaced in one store by a jump to its own tail, which leaves for the dispatcher.
+ * So nobody has to look for the jumps and jump cache entries that lead to it.
+ *
+ * Threads: everything here but block_at() is called with the VM's translation lock held.
+ */
+#ifndef SILL_ENGINE_DBT_CACHE_H
+#define SILL_ENGINE_DBT_CACHE_H
+
+#include "base/error.h"
+#include "base/types.h"
+#include "engine/dbt/insn.h"
+
+enum exit_kind {
+    EXIT_LOOKUP,    /* an indirect jump missed: TEMP0 (scratch[0]) is the target rip */
+    EXIT_AT,        /* rip is at `offset`: attention, a dead block, a boundary without a link */
+    EXIT_CHAIN,     /* as EXIT_AT, and the jump at `patch` may be linked to the target's block */
+    EXIT_INSN,      /* execute `insn` in C; goes on at `resume` when that returns DBT_NEXT */
+    EXIT_SLOW,      /* execute the instruction at `offset` through slow.c, then look up the next */
+    EXIT_FPU,       /* the instruction at `offset` needs a vector unit that is switched off */
+    EXIT_UNDEFINED, /* #UD at `offset` */
+    EXIT_FETCH, /* the block could not be extended: #PF or the like while fetching at `offset` */
+    EXIT_THUNK, /* a slow path's single instruction has run */
+};
+
+/* Which exceptions an instruction takes when vector units are switched off (EXIT_FPU). */
+enum vector_unit { UNIT_X87, UNIT_MMX, UNIT_FXSAVE, UNIT_SSE, UNIT_AVX, UNIT_XSAVE };
+
+/* Where translated code leaves to C, and what C needs to know. `offset` is relative to the code
+ * page (dbt_vcpu.page_base). */
+struct exit_record {
+    uint8_t kind;
+    uint8_t unit; /* EXIT_FPU: enum vector_unit */
+    int32_t offset;
+    uint32_t resume;         /* offset in the cache, 0: none */
+    uint32_t patch;          /* offset in the cache of the jump's displacement */
+    const struct insn *insn; /* EXIT_INSN */
+    struct dbt_block *block;
+};
+
+/* Where each guest instruction's host code ends, so that a host fault can be placed. */
+struct insn_map {
+    uint16_t host_end; /* relative to the block's start in the cache */
+    int16_t offset;    /* guest offset in the code page */
+};
+
+struct dbt_block {
+    gpa_t gpa; /* of its first byte */
+    uint32_t mode;
+    bool valid;
+    uint16_t length;   /* guest bytes translated */
+    uint16_t seen;     /* guest bytes that were looked at, from gpa on (flag liveness) */
+    uint16_t seen_low; /* other bytes looked at: [seen_low, seen_high) in the page */
+    uint16_t seen_high;
+    uint16_t insn_count;
+    uint32_t start, end;     /* offsets in the cache */
+    uint32_t entry;          /* for jumps from within the page (page_base is right) */
+    uint32_t entry_indirect; /* TEMP0 holds the rip; sets page_base */
+    uint32_t dead;           /* the tail that a dead block's entry jumps to */
+    struct insn_map *map;
+    struct dbt_block *hash_next;
+    struct dbt_block *page_next;
+};
+
+struct code_cache {
+    uint8_t *rw, *rx;
+    uint32_t size, used;
+    uint32_t stubs_end; /* code below survives a flush */
+    int fd;
+    uint8_t *meta;
+    uint32_t meta_size, meta_used;
+    uint32_t generation;
+    struct dbt_block **hash;  /* by gpa and mode */
+    struct dbt_block **page;  /* by guest page number modulo: lists of blocks */
+    struct dbt_block **order; /* in order of address, for block_at() */
+    uint32_t order_count;
+    uint64_t translations, invalidations;
+};
+
+SILL_CHECKED int cache_init(struct code_cache *cache, uint64_t size, struct error *err);
+void cache_done(struct code_cache *cache);
+
+/* Everything below stubs_end stays. No vCPU may be in translated code. */
+void cache_flush(struct code_cache *cache);
+
+/* Zeroed memory that lives until the next flush; NULL when the arena is full. */
+void *cache_meta(struct code_cache *cache, uint32_t size);
+
+struct dbt_block *cache_find(const struct code_cache *cache, gpa_t gpa, uint32_t mode);
+void cache_insert(struct code_cache *cache, struct dbt_block *block);
+/* The block whose host code holds rx + offset, or NULL. Also from a signal handler on a thread that
+ * is inside that code. */
+struct dbt_block *cache_block_at(const struct code_cache *cache, uint32_t offset);
+
+/* Whether any live block was made from bytes in [gpa, gpa + length). */
+bool cache_overlaps(const struct code_cache *cache, gpa_t gpa, uint64_t length);
+/* Kills such blocks; returns how many. *page_empty tells whether the page has none left. */
+unsigned cache_invalidate(struct code_cache *cache, gpa_t gpa, uint64_t length, bool *page_empty);
+
+#endif

@@ -1,0 +1,189 @@
+/* The dispatcher; see dispatch.h. */
+#include "engine/dbt/dispatch.h"
+#include "engine/dbt/interrupt.h"
+#include "x86/arch.h"
+
+static uint64_t rip_at(const struct dbt_vcpu *v, int32_t offset)
+{
+    uint64_t rip = v->page_base + (uint64_t)(int64_t)offset;
+
+    return v->mode & DBT_MODE_CODE64 ? rip : (uint32_t)rip;
+}
+
+void *dispatch_memory(struct dbt_vcpu *v, gva_t address)
+{
+    uint32_t info = v->insn_info;
+    uint32_t generation = v->runtime->generation;
+    enum dbt_result result;
+    void *host;
+
+    v->rip = rip_at(v, (int32_t)(info & 0x1fff));
+    host = mmu_access_host(v, address, info >> 13 & 0xfff, info >> 31, &result);
+    if (host && v->runtime->generation != generation)
+        host = NULL; /* the code that called is no more */
+    if (!host) {
+        v->runtime->leave = result == DBT_FAULT ? LEAVE_FAULT : LEAVE_SLOW;
+        return NULL;
+    }
+    if (!v->simd_live)
+        dbt_simd_load(v);
+    return host;
+}
+
+/* #UD or #NM for a vector instruction whose unit is off (Intel SDM volume 3, table 2-2). */
+enum dbt_result dispatch_unit_off(struct dbt_vcpu *v, enum vector_unit unit)
+{
+    switch (unit) {
+    case UNIT_X87:
+        if (v->cr0 & (X86_CR0_EM | X86_CR0_TS))
+            return dbt_raise(v, X86_VECTOR_NM);
+        break;
+    case UNIT_AVX:
+        if (!(v->cr4 & X86_CR4_OSXSAVE) || (v->xcr0 & 6) != 6)
+            break;
+        if (v->cr0 & X86_CR0_TS)
+            return dbt_raise(v, X86_VECTOR_NM);
+        break;
+    case UNIT_XSAVE:
+        if (!(v->cr4 & X86_CR4_OSXSAVE))
+            break;
+        if (v->cr0 & X86_CR0_TS)
+            return dbt_raise(v, X86_VECTOR_NM);
+        break;
+    case UNIT_MMX:
+    case UNIT_FXSAVE:
+    case UNIT_SSE:
+        if ((v->cr0 & X86_CR0_EM) && unit != UNIT_FXSAVE)
+            break;
+        if (unit == UNIT_SSE && !(v->cr4 & X86_CR4_OSFXSR))
+            break;
+        if (v->cr0 & (X86_CR0_TS | X86_CR0_EM))
+            return dbt_raise(v, X86_VECTOR_NM);
+        break;
+    }
+    return dbt_raise(v, X86_VECTOR_UD);
+}
+
+static void insn_copy(struct insn *to, const struct insn *from)
+{
+    unsigned long count = sizeof(*to);
+
+    __asm__ volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(count) : : "memory");
+}
+
+/* What one exit led to. DBT_NEXT: go on at *code, which the record gives. */
+static enum dbt_result handle_record(struct dbt_vcpu *v, const struct exit_record *record,
+                                     const void **code)
+{
+    struct dbt_vm *vm = v->vm;
+    uint32_t generation = v->runtime->generation, resume = record->resume;
+    enum dbt_result result;
+
+    v->rip = record->kind == EXIT_LOOKUP ? v->scratch[0] : rip_at(v, record->offset);
+    switch ((enum exit_kind)record->kind) {
+    case EXIT_CHAIN:
+        if (!atomic_load_explicit(&v->attention, memory_order_relaxed))
+            runtime_link(v, record);
+        return DBT_JUMP;
+    case EXIT_INSN:
+        /* A copy: the record may go with the cache while a board callback runs. */
+        insn_copy(&v->runtime->insn, record->insn);
+        result = insn_execute(v, &v->runtime->insn);
+        if (result == DBT_NEXT && v->runtime->generation == generation && resume &&
+            !(v->mode & DBT_MODE_TF))
+            *code = vm->cache.rx + resume;
+        else if (result == DBT_NEXT)
+            result = DBT_JUMP;
+        return result;
+    case EXIT_SLOW:
+        return slow_execute(v);
+    case EXIT_FPU:
+        return dispatch_unit_off(v, record->unit);
+    case EXIT_UNDEFINED:
+        return dbt_raise(v, X86_VECTOR_UD);
+    default:
+        return DBT_JUMP;
+    }
+}
+
+static const void *jump_lookup(struct dbt_vcpu *v)
+{
+    struct dbt_runtime *r = v->runtime;
+
+    if (!r->mode_slot_valid || r->mode_for_slot != v->mode)
+        return NULL;
+
+    uint64_t index = v->rip >> DBT_JUMP_FIRST_BIT & (DBT_JUMP_SIZE - 1);
+    const struct dbt_jump_entry *entry = &v->jump[r->mode_slot][index];
+
+    return index && entry->neg_rip == -v->rip ? entry->code : NULL;
+}
+
+/* The vector registers come back from v->xsave. */
+void dbt_simd_load(struct dbt_vcpu *v)
+{
+    v->simd_live = 1;
+    __asm__ volatile("xrstor64 %0" : : "m"(v->xsave), "a"(7), "d"(0) : "memory");
+}
+
+void dispatch_deliver_pending(struct dbt_vcpu *v)
+{
+    v->runtime->counters.exceptions++;
+    interrupt_deliver_exception(v);
+    v->exception.pending = false;
+}
+
+void dispatch_run(struct dbt_vcpu *v)
+{
+    struct dbt_runtime *r = v->runtime;
+    const void *code = NULL;
+
+    for (;;) {
+        enum dbt_result result = DBT_JUMP;
+        bool stepped;
+
+        if (!code) {
+            if (atomic_load(&v->attention) || v->run_state != X86_RUNNABLE ||
+                (r->interrupt_waiting && v->iflag && !v->shadow)) {
+                if (!runtime_attend(v))
+                    return;
+            }
+            if (v->shadow) {
+                v->shadow = 0;
+                code = runtime_find(v, DBT_MODE_ONE);
+            } else {
+                code = jump_lookup(v);
+                if (!code)
+                    code = runtime_find(v, 0);
+            }
+            if (!code) {
+                dispatch_deliver_pending(v);
+                if (v->shutdown)
+                    return;
+                continue;
+            }
+        }
+        stepped = v->mode & DBT_MODE_TF;
+        if (!v->simd_live)
+            dbt_simd_load(v);
+        r->leave = LEAVE_RECORD;
+        v->vm->enter(v, code);
+        code = NULL;
+        if (r->leave == LEAVE_FAULT)
+            result = DBT_FAULT;
+        else if (r->leave == LEAVE_SLOW)
+            result = slow_execute(v);
+        else
+            result = handle_record(
+                v, (const struct exit_record *)(v->vm->cache.meta + v->insn_info), &code);
+
+        if (result == DBT_FAULT) {
+            code = NULL;
+            dispatch_deliver_pending(v);
+        } else if (stepped && v->run_state == X86_RUNNABLE && result != DBT_EXIT) {
+            interrupt_deliver_debug_trap(v, X86_DR6_BS);
+        }
+        if (v->shutdown)
+            return;
+    }
+}

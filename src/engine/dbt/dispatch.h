@@ -1,0 +1,39 @@
+/*
+ * The dispatcher: the loop around translated code, between two visits to the rest of the program.
+ * It is core code (no vector registers, no libc), so that the common ways around the loop leave the
+ * guest's vector state where it is. What needs more is in runtime.c.
+ */
+#ifndef SILL_ENGINE_DBT_DISPATCH_H
+#define SILL_ENGINE_DBT_DISPATCH_H
+
+#include "engine/dbt/vm.h"
+
+/* Why translated code left without an exit record. */
+enum leave_reason { LEAVE_RECORD, LEAVE_FAULT, LEAVE_SLOW };
+
+/* Runs until runtime_attend() says to stop, or the vCPU shut down. On the vCPU's thread with gs set
+ * to the vCPU. */
+void dispatch_run(struct dbt_vcpu *v);
+
+/* Delivers v->exception (restored state, or a fault). */
+void dispatch_deliver_pending(struct dbt_vcpu *v);
+
+/* Called by stub_memory: the host address for the access in insn_info, or NULL to leave. */
+void *dispatch_memory(struct dbt_vcpu *v, gva_t address);
+
+/* Raises #UD or #NM for an instruction of a vector unit that is off. */
+enum dbt_result dispatch_unit_off(struct dbt_vcpu *v, enum vector_unit unit);
+
+/* --- runtime.c; heavy: these may put the vector state aside --- */
+
+/* Looks at requests, interrupts and halting; sleeps while halted. False: leave dispatch_run(). */
+bool runtime_attend(struct dbt_vcpu *v);
+/* Code for the current rip and mode (| extra), translating if need be, entered in the jump cache.
+ * NULL: an exception was recorded. */
+const void *runtime_find(struct dbt_vcpu *v, uint32_t extra_mode);
+/* Links the record's jump to the block of its target. */
+void runtime_link(struct dbt_vcpu *v, const struct exit_record *record);
+/* slow.c: executes the instruction at rip with its memory operand in a buffer. */
+enum dbt_result slow_execute(struct dbt_vcpu *v);
+
+#endif

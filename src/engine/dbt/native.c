@@ -1,0 +1,466 @@
+/*
+ * Instructions that run as themselves: the guest's encoding is taken apart and put together again
+ * with host registers in place of guest registers, and [TEMP0] in place of the memory operand.
+ *
+ * Example, guest `add r13, [rax + 8]` (4c 03 68 08):
+ *
+ *     lea TEMP0, [rax + 8] ... check ...     access.c
+ *     mov TEMP1, gs:[gpr.r13]
+ *     add TEMP1, [TEMP0]                     4c 03 75 00
+ *     mov gs:[gpr.r13], TEMP1
+ *
+ * Encodings: Intel SDM volume 2, chapter 2.
+ */
+#include "engine/dbt/translator.h"
+
+/* The places where an encoding names a register. */
+enum field { FIELD_REG, FIELD_RM, FIELD_VVVV, FIELD_OPCODE, FIELD_COUNT };
+
+struct field_use {
+    bool used;
+    bool gpr;
+    bool high_byte;
+    bool byte;
+    bool read, written;
+    uint8_t number; /* guest's number; for a gpr also the key into regmap */
+    uint8_t host;   /* number to encode */
+};
+
+struct encoding {
+    struct field_use field[FIELD_COUNT];
+    bool memory;
+};
+
+static bool is_gpr(ZydisRegister reg)
+{
+    switch (ZydisRegisterGetClass(reg)) {
+    case ZYDIS_REGCLASS_GPR8:
+    case ZYDIS_REGCLASS_GPR16:
+    case ZYDIS_REGCLASS_GPR32:
+    case ZYDIS_REGCLASS_GPR64:
+        return true;
+    default:
+        return false;
+    }
+}
+
+static enum field field_of(ZydisOperandEncoding encoding)
+{
+    switch (encoding) {
+    case ZYDIS_OPERAND_ENCODING_MODRM_REG:
+        return FIELD_REG;
+    case ZYDIS_OPERAND_ENCODING_MODRM_RM:
+        return FIELD_RM;
+    case ZYDIS_OPERAND_ENCODING_NDSNDD:
+        return FIELD_VVVV;
+    case ZYDIS_OPERAND_ENCODING_OPCODE:
+        return FIELD_OPCODE;
+    default:
+        return FIELD_COUNT;
+    }
+}
+
+/* Which fields name registers, and which of those are general registers. */
+static void encoding_of(const struct decoded *d, struct encoding *enc)
+{
+    const ZydisDecodedInstruction *z = &d->z;
+    bool vex = z->encoding == ZYDIS_INSTRUCTION_ENCODING_VEX;
+    unsigned r = vex ? z->raw.vex.R : z->raw.rex.R, b = vex ? z->raw.vex.B : z->raw.rex.B;
+
+    *enc = (struct encoding){.memory = d->memory};
+    enc->field[FIELD_REG].host = z->raw.modrm.reg | r << 3;
+    enc->field[FIELD_RM].host = z->raw.modrm.rm | b << 3;
+    enc->field[FIELD_OPCODE].host = (z->opcode & 7) | b << 3;
+    enc->field[FIELD_VVVV].host = vex ? z->raw.vex.vvvv : 0;
+    for (unsigned i = 0; i < z->operand_count; i++) {
+        const ZydisDecodedOperand *o = &d->operand[i];
+        enum field f = field_of(o->encoding);
+
+        if (f == FIELD_COUNT || o->type != ZYDIS_OPERAND_TYPE_REGISTER)
+            continue;
+        struct field_use *use = &enc->field[f];
+
+        use->used = true;
+        if (ZydisRegisterGetClass(o->reg.value) == ZYDIS_REGCLASS_XMM ||
+            ZydisRegisterGetClass(o->reg.value) == ZYDIS_REGCLASS_YMM)
+            use->host = use->number = (uint8_t)ZydisRegisterGetId(o->reg.value);
+        if (!is_gpr(o->reg.value))
+            continue;
+        use->gpr = true;
+        use->byte = ZydisRegisterGetClass(o->reg.value) == ZYDIS_REGCLASS_GPR8;
+        use->high_byte = o->reg.value >= ZYDIS_REGISTER_AH && o->reg.value <= ZYDIS_REGISTER_BH;
+        use->number = (uint8_t)decode_gpr_number(o->reg.value);
+        if (use->high_byte)
+            use->number = (uint8_t)(o->reg.value - ZYDIS_REGISTER_AH + 4);
+        use->written |= (o->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE) != 0;
+        /* Anything but a full, certain write needs the old value. */
+        use->read |= (o->actions & ZYDIS_OPERAND_ACTION_MASK_READ) ||
+                     (o->actions & ZYDIS_OPERAND_ACTION_CONDWRITE) || o->size < 32 ||
+                     z->mnemonic == ZYDIS_MNEMONIC_BSF || z->mnemonic == ZYDIS_MNEMONIC_BSR;
+    }
+}
+
+/*
+ * Chooses host registers. Guest registers that live in memory take TEMP1, TEMP2 and, when there is
+ * no memory operand, TEMP0. A high byte register forbids REX, so whatever else would need one is
+ * moved to TEMP0.
+ */
+static void encoding_assign(struct encoding *enc, uint8_t guest_of_temp[3])
+{
+    static const uint8_t temps[3] = {TEMP1, TEMP2, TEMP0};
+    bool no_rex = false;
+
+    for (unsigned i = 0; i < 3; i++)
+        guest_of_temp[i] = HOST_NONE;
+    for (unsigned f = 0; f < FIELD_COUNT; f++)
+        no_rex |= enc->field[f].used && enc->field[f].high_byte;
+    for (unsigned f = 0; f < FIELD_COUNT; f++) {
+        struct field_use *use = &enc->field[f];
+        enum host_register host;
+
+        if (!use->used || !use->gpr)
+            continue;
+        use->host = use->number;
+        if (use->high_byte)
+            continue;
+        host = regmap_host(use->number);
+        if (no_rex && host != HOST_NONE && host >= 8) {
+            guest_of_temp[2] = use->number;
+            use->host = TEMP0;
+            continue;
+        }
+        if (host != HOST_NONE) {
+            use->host = host;
+            continue;
+        }
+        for (unsigned i = 0; i < 3; i++) {
+            if (guest_of_temp[i] == HOST_NONE || guest_of_temp[i] == use->number) {
+                guest_of_temp[i] = use->number;
+                use->host = temps[i];
+                break;
+            }
+        }
+    }
+}
+
+/* Legacy prefixes that change the meaning: LOCK, and the mandatory or size-giving ones. */
+static void emit_prefixes(struct translator *t)
+{
+    const ZydisDecodedInstruction *z = &t->d->z;
+    bool operand_size = false, mandatory_66 = false;
+    uint8_t repeat = 0;
+
+    for (unsigned i = 0; i < z->raw.prefix_count; i++) {
+        uint8_t value = z->raw.prefixes[i].value;
+
+        if (z->raw.prefixes[i].type == ZYDIS_PREFIX_TYPE_MANDATORY) {
+            if (value == 0x66)
+                mandatory_66 = true;
+            else if (value == 0xf2 || value == 0xf3)
+                repeat = value;
+        }
+    }
+    if (z->encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY)
+        return;
+    /* The operand size of integer instructions is told anew: the guest's default may be another. */
+    operand_size = z->operand_width == 16;
+    switch (z->meta.isa_ext) {
+    case ZYDIS_ISA_EXT_X87:
+    case ZYDIS_ISA_EXT_MMX:
+    case ZYDIS_ISA_EXT_SSE:
+    case ZYDIS_ISA_EXT_SSE2:
+    case ZYDIS_ISA_EXT_SSE3:
+    case ZYDIS_ISA_EXT_SSSE3:
+    case ZYDIS_ISA_EXT_AES:
+    case ZYDIS_ISA_EXT_PCLMULQDQ:
+    case ZYDIS_ISA_EXT_SHA:
+        operand_size = false;
+        break;
+    case ZYDIS_ISA_EXT_SSE4:
+        operand_size = operand_size && z->mnemonic == ZYDIS_MNEMONIC_CRC32;
+        break;
+    default:
+        break;
+    }
+    /* x87 environment images are 14 bytes where the operand size is 16. */
+    if (z->meta.isa_ext == ZYDIS_ISA_EXT_X87 && z->operand_width == 16)
+        operand_size = true;
+    if (z->attributes & ZYDIS_ATTRIB_HAS_LOCK)
+        emit_byte(&t->e, 0xf0);
+    if (mandatory_66 || operand_size)
+        emit_byte(&t->e, 0x66);
+    if (repeat)
+        emit_byte(&t->e, repeat);
+}
+
+static void emit_opcode_map(struct translator *t)
+{
+    switch (t->d->z.opcode_map) {
+    case ZYDIS_OPCODE_MAP_0F:
+        emit_byte(&t->e, 0x0f);
+        break;
+    case ZYDIS_OPCODE_MAP_0F38:
+        emit_byte(&t->e, 0x0f);
+        emit_byte(&t->e, 0x38);
+        break;
+    case ZYDIS_OPCODE_MAP_0F3A:
+        emit_byte(&t->e, 0x0f);
+        emit_byte(&t->e, 0x3a);
+        break;
+    default:
+        break;
+    }
+}
+
+static void emit_operands(struct translator *t, const struct encoding *enc)
+{
+    const ZydisDecodedInstruction *z = &t->d->z;
+
+    if (!(z->attributes & ZYDIS_ATTRIB_HAS_MODRM))
+        return;
+    if (enc->memory) {
+        struct host_memory m = host_at(TEMP0, 0);
+
+        emit_modrm_memory(&t->e, enc->field[FIELD_REG].host, &m);
+    } else {
+        emit_modrm_register(&t->e, enc->field[FIELD_REG].host, enc->field[FIELD_RM].host);
+    }
+}
+
+static void emit_immediates(struct translator *t)
+{
+    const ZydisDecodedInstruction *z = &t->d->z;
+
+    for (unsigned i = 0; i < 2; i++)
+        emit_bytes(&t->e, (const uint8_t *)&z->raw.imm[i].value.u, z->raw.imm[i].size / 8);
+}
+
+static void emit_legacy(struct translator *t, const struct encoding *enc)
+{
+    const ZydisDecodedInstruction *z = &t->d->z;
+    const struct field_use *field = enc->field;
+    bool modrm = z->attributes & ZYDIS_ATTRIB_HAS_MODRM;
+    uint8_t opcode = z->opcode;
+    uint8_t rex = z->raw.rex.W << 3;
+    bool need_rex = false;
+
+    emit_prefixes(t);
+    for (unsigned f = 0; f < FIELD_COUNT; f++)
+        need_rex |= field[f].used && field[f].gpr && field[f].byte && !field[f].high_byte &&
+                    field[f].host >= 4 && field[f].host < 8;
+    if (modrm) {
+        rex |= (field[FIELD_REG].host >> 3 & 1) << 2;
+        if (!enc->memory)
+            rex |= field[FIELD_RM].host >> 3 & 1;
+    } else if (field[FIELD_OPCODE].used) {
+        rex |= field[FIELD_OPCODE].host >> 3 & 1;
+        opcode = (opcode & ~7) | (field[FIELD_OPCODE].host & 7);
+    }
+    if (rex || need_rex)
+        emit_byte(&t->e, 0x40 | rex);
+    emit_opcode_map(t);
+    emit_byte(&t->e, opcode);
+    emit_operands(t, enc);
+    emit_immediates(t);
+}
+
+static void emit_vex(struct translator *t, const struct encoding *enc)
+{
+    const ZydisDecodedInstruction *z = &t->d->z;
+    unsigned reg = enc->field[FIELD_REG].host;
+    unsigned rm = enc->memory ? 0 : enc->field[FIELD_RM].host;
+    unsigned vvvv = enc->field[FIELD_VVVV].used ? enc->field[FIELD_VVVV].host : 0;
+    bool modrm = z->attributes & ZYDIS_ATTRIB_HAS_MODRM;
+    unsigned map = z->opcode_map == ZYDIS_OPCODE_MAP_0F     ? 1
+                   : z->opcode_map == ZYDIS_OPCODE_MAP_0F38 ? 2
+                                                            : 3;
+
+    emit_byte(&t->e, 0xc4);
+    emit_byte(&t->e, (modrm && reg >= 8 ? 0 : 0x80) | 0x40 | (modrm && rm >= 8 ? 0 : 0x20) | map);
+    /* Outside 64-bit code W does not widen general registers. */
+    bool bmi = z->meta.isa_ext == ZYDIS_ISA_EXT_BMI1 || z->meta.isa_ext == ZYDIS_ISA_EXT_BMI2;
+    unsigned w = bmi && !is_code64(t) ? 0 : z->raw.vex.W;
+
+    emit_byte(&t->e, w << 7 | (~vvvv & 15) << 3 | z->raw.vex.L << 2 | z->raw.vex.pp);
+    emit_byte(&t->e, z->opcode);
+    emit_operands(t, enc);
+    emit_immediates(t);
+}
+
+struct access native_access(const struct decoded *d)
+{
+    struct access access = {.size = d->memory->size / 8};
+
+    access.write = d->memory->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE;
+    if (access.size == 0)
+        access.size = 1; /* CLFLUSH and its like name a line */
+    return access;
+}
+
+/* inc/dec with the register in the opcode exist only outside 64-bit code: 40+r is a REX there. */
+static bool is_short_inc_dec(const struct decoded *d)
+{
+    return (d->z.mnemonic == ZYDIS_MNEMONIC_INC || d->z.mnemonic == ZYDIS_MNEMONIC_DEC) &&
+           !(d->z.attributes & ZYDIS_ATTRIB_HAS_MODRM);
+}
+
+static void emit_short_inc_dec(struct translator *t)
+{
+    bool dec = t->d->z.mnemonic == ZYDIS_MNEMONIC_DEC;
+
+    if (t->d->z.operand_width == 16)
+        emit_byte(&t->e, 0x66);
+    emit_op_register(&t->e, false, 0xff, dec, regmap_host(t->d->z.opcode & 7));
+}
+
+/* mov between the accumulator and an absolute address: rewritten with a ModRM operand. */
+static bool is_moffs(const struct decoded *d)
+{
+    return d->z.mnemonic == ZYDIS_MNEMONIC_MOV && d->z.opcode_map == ZYDIS_OPCODE_MAP_DEFAULT &&
+           d->z.opcode >= 0xa0 && d->z.opcode <= 0xa3;
+}
+
+static void emit_moffs(struct translator *t)
+{
+    static const uint8_t opcodes[4] = {0x8a, 0x8b, 0x88, 0x89};
+
+    if ((t->d->z.opcode & 1) && t->d->z.operand_width == 16)
+        emit_byte(&t->e, 0x66);
+    emit_op_memory(&t->e, t->d->z.operand_width == 64, opcodes[t->d->z.opcode & 3], HOST_RAX,
+                   host_at(TEMP0, 0));
+}
+
+bool native_emit(struct translator *t, bool prepared)
+{
+    struct encoding enc;
+    uint8_t guest_of_temp[3];
+    static const uint8_t temps[3] = {TEMP1, TEMP2, TEMP0};
+    const struct decoded *d = t->d;
+
+    if (d->memory && !prepared) {
+        if (!access_linear(t, d->memory))
+            return false;
+        access_check(t, native_access(d));
+    }
+    if (is_short_inc_dec(d)) {
+        emit_short_inc_dec(t);
+        return true;
+    }
+    if (is_moffs(d)) {
+        emit_moffs(t);
+        return true;
+    }
+
+    encoding_of(d, &enc);
+    encoding_assign(&enc, guest_of_temp);
+    for (unsigned f = 0; f < FIELD_COUNT; f++)
+        for (unsigned i = 0; i < 3; i++)
+            if (enc.field[f].used && enc.field[f].gpr && enc.field[f].read &&
+                enc.field[f].host == temps[i] && guest_of_temp[i] == enc.field[f].number)
+                access_load_guest(t, temps[i], guest_of_temp[i]);
+    if (d->z.encoding == ZYDIS_INSTRUCTION_ENCODING_VEX)
+        emit_vex(t, &enc);
+    else
+        emit_legacy(t, &enc);
+    for (unsigned f = 0; f < FIELD_COUNT; f++)
+        for (unsigned i = 0; i < 3; i++)
+            if (enc.field[f].used && enc.field[f].gpr && enc.field[f].written &&
+                enc.field[f].host == temps[i] && guest_of_temp[i] == enc.field[f].number)
+                access_store_guest(t, guest_of_temp[i], temps[i]);
+    return true;
+}
+
+void native_emit_lea(struct translator *t)
+{
+    unsigned guest = decode_gpr_number(t->d->operand[0].reg.value);
+    ZydisDecodedOperand memory = t->d->operand[1];
+
+    /* Only the effective address counts, so segmentation does not. */
+    memory.mem.segment = ZYDIS_REGISTER_DS;
+    access_effective(t, &memory);
+    switch (t->d->z.operand_width) {
+    case 64:
+        access_store_guest(t, guest, TEMP0);
+        break;
+    case 32:
+        if (regmap_host(guest) != HOST_NONE) {
+            emit_mov32(&t->e, regmap_host(guest), TEMP0);
+        } else {
+            emit_mov32(&t->e, TEMP0, TEMP0);
+            access_store_guest(t, guest, TEMP0);
+        }
+        break;
+    default:
+        if (regmap_host(guest) != HOST_NONE) {
+            emit_byte(&t->e, 0x66);
+            emit_mov32(&t->e, regmap_host(guest), TEMP0);
+        } else {
+            emit_store16(&t->e, VCPU_FIELD(gpr[guest]), TEMP0);
+        }
+    }
+}
+
+/*
+ * bt and its like with a register bit offset reach beyond the operand: the word is the one at
+ * address + (offset >> log2(width)) * (width / 8), signed. All of it without touching flags, since
+ * ZF keeps its value across these instructions.
+ */
+void native_emit_bit_memory(struct translator *t)
+{
+    struct emitter *e = &t->e;
+    unsigned width = t->d->z.operand_width;
+    unsigned log = width == 64 ? 6 : width == 32 ? 5 : 4;
+    unsigned guest = decode_gpr_number(t->d->operand[1].reg.value);
+
+    if (!access_linear(t, t->d->memory)) {
+        translator_emit_exit(t, translator_record(t, EXIT_SLOW, t->d->offset));
+        return;
+    }
+    access_load_guest(t, TEMP1, guest);
+    if (width == 32)
+        emit_op_register(e, true, 0x63, TEMP1, TEMP1); /* movsxd */
+    else if (width == 16)
+        emit_op_register(e, true, 0x0fbf, TEMP1, TEMP1); /* movsx */
+    emit_mov_u32(e, TEMP2, log);
+    emit_sarx(e, TEMP1, TEMP1, TEMP2);
+    emit_lea(e, TEMP0, (struct host_memory){.base = TEMP0, .index = TEMP1, .scale = width / 8});
+    if (!is_code64(t))
+        emit_mov32(e, TEMP0, TEMP0);
+    access_check(t, native_access(t->d));
+
+    /* The offset within the word: its low `log` bits. */
+    access_load_guest(t, TEMP1, guest);
+    emit_mov_u32(e, TEMP2, 64 - log);
+    emit_shlx(e, TEMP1, TEMP1, TEMP2);
+    emit_shrx(e, TEMP1, TEMP1, TEMP2);
+    if (t->d->z.attributes & ZYDIS_ATTRIB_HAS_LOCK)
+        emit_byte(e, 0xf0);
+    if (width == 16)
+        emit_byte(e, 0x66);
+    emit_op_memory(e, width == 64, 0x0f00 | t->d->z.opcode, TEMP1, host_at(TEMP0, 0));
+}
+
+/* The requested components (EDX:EAX) are limited to the guest's XCR0: the host's may be larger. */
+void native_emit_xsave(struct translator *t, bool prepared)
+{
+    struct emitter *e = &t->e;
+
+    if (!prepared) {
+        if (!access_linear(t, t->d->memory)) {
+            translator_emit_exit(t, translator_record(t, EXIT_SLOW, t->d->offset));
+            return;
+        }
+        access_check(t,
+                     (struct access){.size = DBT_XSAVE_SIZE, .write = native_access(t->d).write});
+    }
+    emit_byte(e, 0x9c); /* pushfq */
+    emit_mov(e, TEMP1, HOST_RAX);
+    emit_mov(e, TEMP2, HOST_RDX);
+    emit_op_memory(e, false, 0x23, HOST_RAX, VCPU_FIELD(xcr0)); /* and eax, xcr0 */
+    emit_op_register(e, false, 0x31, HOST_RDX, HOST_RDX);       /* xor edx, edx */
+    emit_op_memory(e, t->d->z.raw.rex.W, 0x0f00 | t->d->z.opcode, t->d->z.raw.modrm.reg,
+                   host_at(TEMP0, 0));
+    emit_mov(e, HOST_RAX, TEMP1);
+    emit_mov(e, HOST_RDX, TEMP2);
+    emit_byte(e, 0x9d); /* popfq */
+}

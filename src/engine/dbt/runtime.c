@@ -1,0 +1,518 @@
+/*
+ * The heavy half of running: what may use the vector registers and the C library, and so puts the
+ * guest's vector state aside first. Requests and interrupts, finding and translating blocks, the
+ * way to the board, and the exclusive sections of vm.h.
+ */
+#include <errno.h>
+#include <linux/futex.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "engine/dbt/dispatch.h"
+#include "engine/dbt/interrupt.h"
+#include "engine/dbt/translator.h"
+#include "x86/arch.h"
+#include "x86/msr.h"
+
+#define JUMP_MASK ((uint64_t)(DBT_JUMP_SIZE - 1) << DBT_JUMP_FIRST_BIT)
+
+static void futex_wait(_Atomic uint32_t *word, uint32_t value)
+{
+    syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, value, NULL, NULL, 0);
+}
+
+static void futex_wake(_Atomic uint32_t *word)
+{
+    syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+}
+
+void dbt_attend(struct dbt_vcpu *v)
+{
+    atomic_store(&v->attention, 1);
+    __atomic_store_n(&v->jump_mask, 0, __ATOMIC_SEQ_CST);
+    if (atomic_load(&v->runtime->asleep))
+        futex_wake(&v->attention);
+}
+
+/* --- quiescence --- */
+
+void dbt_quiesce(struct dbt_vcpu *v)
+{
+    struct dbt_vm *vm = v->vm;
+
+    atomic_store(&v->runtime->running, false);
+    if (atomic_load(&vm->exclusive_wanted)) {
+        pthread_mutex_lock(&vm->exclusive);
+        pthread_cond_broadcast(&vm->exclusive_changed);
+        pthread_mutex_unlock(&vm->exclusive);
+    }
+}
+
+void dbt_unquiesce(struct dbt_vcpu *v)
+{
+    struct dbt_vm *vm = v->vm;
+
+    for (;;) {
+        atomic_store(&v->runtime->running, true);
+        if (!atomic_load(&vm->exclusive_wanted) || vm->exclusive_owner == v)
+            break;
+        dbt_quiesce(v);
+        pthread_mutex_lock(&vm->exclusive);
+        while (atomic_load(&vm->exclusive_wanted))
+            pthread_cond_wait(&vm->exclusive_changed, &vm->exclusive);
+        pthread_mutex_unlock(&vm->exclusive);
+    }
+    if (v->runtime->generation != vm->cache.generation) {
+        v->runtime->generation = vm->cache.generation;
+        v->runtime->mode_slot_valid = false;
+        dbt_jump_flush(v);
+    }
+}
+
+void dbt_lock(struct dbt_vm *vm, struct dbt_vcpu *v)
+{
+    if (!pthread_mutex_trylock(&vm->translate))
+        return;
+    if (!v) {
+        pthread_mutex_lock(&vm->translate);
+        return;
+    }
+    dbt_quiesce(v);
+    pthread_mutex_lock(&vm->translate);
+    dbt_unquiesce(v);
+}
+
+void dbt_unlock(struct dbt_vm *vm)
+{
+    pthread_mutex_unlock(&vm->translate);
+}
+
+void dbt_exclusive_begin(struct dbt_vm *vm, struct dbt_vcpu *v)
+{
+    vm->exclusive_owner = v;
+    atomic_store(&vm->exclusive_wanted, true);
+    for (unsigned i = 0; i < vm->config.vcpus; i++) {
+        struct dbt_vcpu *other = atomic_load(&vm->vcpu[i]);
+
+        if (!other || other == v || !atomic_load(&other->runtime->running))
+            continue;
+        dbt_attend(other);
+        pthread_mutex_lock(&vm->exclusive);
+        while (atomic_load(&other->runtime->running))
+            pthread_cond_wait(&vm->exclusive_changed, &vm->exclusive);
+        pthread_mutex_unlock(&vm->exclusive);
+    }
+}
+
+void dbt_exclusive_end(struct dbt_vm *vm)
+{
+    pthread_mutex_lock(&vm->exclusive);
+    atomic_store(&vm->exclusive_wanted, false);
+    vm->exclusive_owner = NULL;
+    pthread_cond_broadcast(&vm->exclusive_changed);
+    pthread_mutex_unlock(&vm->exclusive);
+}
+
+/* --- vector state --- */
+
+void dbt_simd_unload(struct dbt_vcpu *v)
+{
+    static const uint32_t mxcsr = X86_MXCSR_RESET;
+
+    if (!v->simd_live)
+        return;
+    v->simd_live = 0;
+    __asm__ volatile("xsave64 %0\n\tfninit\n\tldmxcsr %1\n\tvzeroupper"
+                     : "+m"(v->xsave)
+                     : "m"(mxcsr), "a"(7), "d"(0)
+                     : "memory");
+}
+
+/* --- finding code --- */
+
+/* The jump cache table for a mode; translation lock held. False when all tables are taken. */
+static bool mode_slot(struct dbt_vm *vm, uint32_t mode, unsigned *slot)
+{
+    unsigned count = vm->mode_count;
+
+    for (*slot = 0; *slot < count; (*slot)++)
+        if (vm->modes[*slot] == mode)
+            return true;
+    if (count == DBT_MODE_SLOTS)
+        return false;
+    vm->modes[count] = mode;
+    atomic_store(&vm->mode_count, count + 1);
+    return true;
+}
+
+void dbt_flush_all(struct dbt_vm *vm, struct dbt_vcpu *v)
+{
+    dbt_exclusive_begin(vm, v);
+    cache_flush(&vm->cache);
+    atomic_store(&vm->mode_count, 0);
+    dbt_exclusive_end(vm);
+    v->runtime->generation = vm->cache.generation;
+    v->runtime->mode_slot_valid = false;
+    dbt_jump_flush(v);
+}
+
+/* The block at a guest-physical address; translation lock held. */
+static struct dbt_block *find_block(struct dbt_vcpu *v, gpa_t gpa, const uint8_t *host,
+                                    uint32_t mode, unsigned *slot)
+{
+    struct dbt_vm *vm = v->vm;
+    struct dbt_block *block;
+
+    for (unsigned attempt = 0;; attempt++) {
+        if (mode_slot(vm, mode, slot)) {
+            block = cache_find(&vm->cache, gpa, mode);
+            if (block)
+                return block;
+            smc_watch(vm, v, ALIGN_DOWN(gpa, GUEST_PAGE_SIZE));
+            block = translate_block(vm, &vm->features, gpa, host, mode, *slot);
+            if (block)
+                return block;
+        }
+        dbt_flush_all(vm, v);
+    }
+}
+
+const void *runtime_find(struct dbt_vcpu *v, uint32_t extra_mode)
+{
+    struct dbt_vm *vm = v->vm;
+    struct dbt_runtime *r = v->runtime;
+    uint32_t mode = v->mode | extra_mode;
+    gva_t linear = v->rip;
+    struct dbt_block *block;
+    const void *code;
+    uint8_t *host;
+    unsigned slot;
+    gpa_t gpa;
+
+    r->counters.lookups++;
+    if (!(mode & DBT_MODE_CODE64)) {
+        if (v->rip > v->segment[X86_CS].limit) {
+            dbt_raise_error(v, X86_VECTOR_GP, 0);
+            return NULL;
+        }
+        linear += v->segment[X86_CS].base;
+        if (!(mode & DBT_MODE_LMA) || v->segment[X86_CS].base)
+            linear = (uint32_t)linear;
+    }
+    if (mmu_fetch(v, linear, &gpa, &host) == DBT_FAULT)
+        return NULL;
+    dbt_simd_unload(v);
+    if (!host) {
+        error_set(&r->failure, -EFAULT,
+                  "the guest executes from device space (physical address 0x%llx, rip 0x%llx)",
+                  (unsigned long long)gpa, (unsigned long long)v->rip);
+        v->shutdown = true;
+        dbt_raise_error(v, X86_VECTOR_GP, 0);
+        return NULL;
+    }
+    dbt_lock(vm, v);
+    block = find_block(v, gpa, host, mode, &slot);
+    code = vm->cache.rx + block->entry_indirect;
+    dbt_unlock(vm);
+
+    if (!extra_mode) {
+        unsigned index = v->rip >> DBT_JUMP_FIRST_BIT & (DBT_JUMP_SIZE - 1);
+
+        r->mode_slot_valid = true;
+        r->mode_for_slot = mode;
+        r->mode_slot = slot;
+        r->jump_dirty |= 1u << slot;
+        if (index)
+            v->jump[slot][index] =
+                (struct dbt_jump_entry){.neg_rip = -v->rip, .code = (void *)code};
+    }
+    return code;
+}
+
+void runtime_link(struct dbt_vcpu *v, const struct exit_record *record)
+{
+    struct dbt_vm *vm = v->vm;
+    uint32_t generation = v->runtime->generation, patch = record->patch;
+    gva_t linear = v->rip;
+    struct dbt_block *block;
+    uint8_t *host;
+    unsigned slot;
+    gpa_t gpa;
+
+    if (!(v->mode & DBT_MODE_CODE64)) {
+        linear += v->segment[X86_CS].base;
+        if (v->rip > v->segment[X86_CS].limit)
+            return;
+        linear = (uint32_t)linear;
+    }
+    /* The page is being executed, so this does not fault; if it does, the next look-up tells. */
+    if (mmu_fetch(v, linear, &gpa, &host) == DBT_FAULT || !host) {
+        v->exception.pending = false;
+        return;
+    }
+    dbt_simd_unload(v);
+    dbt_lock(vm, v);
+    if (generation == vm->cache.generation) {
+        block = find_block(v, gpa, host, v->mode, &slot);
+        if (generation == vm->cache.generation) {
+            uint8_t *site = vm->cache.rw + patch;
+
+            __atomic_store_n((int32_t *)site, (int32_t)(block->entry - (patch + 4)),
+                             __ATOMIC_RELEASE);
+            v->runtime->counters.links++;
+        }
+    }
+    dbt_unlock(vm);
+}
+
+void dbt_jump_flush(struct dbt_vcpu *v)
+{
+    for (unsigned slot = 0; slot < DBT_MODE_SLOTS; slot++) {
+        if (!(v->runtime->jump_dirty >> slot & 1))
+            continue;
+        for (unsigned i = 0; i < DBT_JUMP_SIZE; i++)
+            v->jump[slot][i].neg_rip = DBT_JUMP_INVALID;
+    }
+    v->runtime->jump_dirty = 0;
+}
+
+/* --- requests and interrupts --- */
+
+static void take_init(struct dbt_vcpu *v)
+{
+    struct x86_vcpu_state *state = &v->runtime->scratch_state;
+    bool bootstrap = v->index == 0;
+
+    x86_vcpu_state_reset(state, bootstrap, v->index);
+    state->tsc = dbt_tsc(v);
+    /* INIT leaves the vector state, MSRs and most of the APIC alone (SDM volume 3, table 10-1). */
+    dbt_load_state(v, state, X86_STATE_GPR | X86_STATE_SYSTEM | X86_STATE_DEBUG | X86_STATE_EVENTS);
+    lapic_reset(v->lapic, true);
+    mmu_flush(v, true);
+}
+
+static void take_sipi(struct dbt_vcpu *v)
+{
+    v->segment[X86_CS].selector = (uint16_t)(v->sipi_vector << 8);
+    v->segment[X86_CS].base = (uint64_t)v->sipi_vector << 12;
+    v->rip = 0;
+    v->run_state = X86_RUNNABLE;
+    mode_update(v);
+}
+
+/* Delivers what the local APIC or an NMI has for the vCPU, if it may be taken now. */
+static void take_interrupt(struct dbt_vcpu *v)
+{
+    struct dbt_runtime *r = v->runtime;
+    int vector;
+
+    if (atomic_load(&v->nmi_pending) && !v->nmi_blocked && !v->shadow) {
+        atomic_store(&v->nmi_pending, false);
+        v->run_state = X86_RUNNABLE;
+        v->nmi_blocked = true;
+        interrupt_deliver_external(v, X86_VECTOR_NMI);
+        r->interrupt_waiting = true;
+        return;
+    }
+    r->interrupt_waiting = lapic_pending(v->lapic) >= 0;
+    if (!r->interrupt_waiting || !v->iflag || v->shadow)
+        return;
+    vector = lapic_acknowledge(v->lapic);
+    if (vector == LAPIC_EXTINT)
+        vector = v->vm->config.callbacks.pic_acknowledge(v->vm->config.callbacks.opaque);
+    if (vector < 0)
+        return;
+    r->counters.interrupts++;
+    v->run_state = X86_RUNNABLE;
+    interrupt_deliver_external(v, (uint8_t)vector);
+}
+
+static void sleep_until_attention(struct dbt_vcpu *v)
+{
+    struct dbt_runtime *r = v->runtime;
+
+    dbt_quiesce(v);
+    atomic_store(&r->asleep, true);
+    while (!atomic_load(&v->attention))
+        futex_wait(&v->attention, 0);
+    atomic_store(&r->asleep, false);
+    dbt_unquiesce(v);
+}
+
+bool runtime_attend(struct dbt_vcpu *v)
+{
+    struct dbt_runtime *r = v->runtime;
+
+    dbt_simd_unload(v);
+    for (;;) {
+        do {
+            atomic_store(&v->attention, 0);
+            __atomic_store_n(&v->jump_mask, JUMP_MASK, __ATOMIC_SEQ_CST);
+            if (atomic_load(&v->vm->exclusive_wanted)) {
+                dbt_quiesce(v);
+                dbt_unquiesce(v);
+            }
+            if (atomic_exchange(&r->kicked, false)) {
+                r->stopped_by_kick = true;
+                return false;
+            }
+            if (atomic_exchange(&v->init_pending, false))
+                take_init(v);
+            if (atomic_exchange(&v->sipi_pending, false) && v->run_state == X86_WAIT_FOR_SIPI)
+                take_sipi(v);
+            if (v->run_state != X86_WAIT_FOR_SIPI)
+                take_interrupt(v);
+            if (v->shutdown)
+                return false;
+            /* A request that came in meanwhile must not be lost by setting jump_mask above. */
+        } while (atomic_load(&v->attention));
+        if (v->run_state == X86_RUNNABLE)
+            return true;
+        sleep_until_attention(v);
+    }
+}
+
+/* --- the board --- */
+
+static const struct engine_callbacks *board_enter(struct dbt_vcpu *v)
+{
+    dbt_simd_unload(v);
+    dbt_quiesce(v);
+    return &v->vm->config.callbacks;
+}
+
+static void board_leave(struct dbt_vcpu *v)
+{
+    dbt_unquiesce(v);
+}
+
+uint32_t dbt_port_read(struct dbt_vcpu *v, uint16_t port, unsigned size)
+{
+    const struct engine_callbacks *board = board_enter(v);
+    uint32_t value = board->port_read(board->opaque, port, size);
+
+    board_leave(v);
+    return value;
+}
+
+void dbt_port_write(struct dbt_vcpu *v, uint16_t port, unsigned size, uint32_t value)
+{
+    const struct engine_callbacks *board = board_enter(v);
+
+    board->port_write(board->opaque, port, size, value);
+    board_leave(v);
+}
+
+static bool in_apic_page(struct dbt_vcpu *v, gpa_t gpa, uint32_t *offset)
+{
+    gpa_t base;
+
+    if (!lapic_mmio_base(v->lapic, &base) || gpa - base >= GUEST_PAGE_SIZE)
+        return false;
+    *offset = (uint32_t)(gpa - base);
+    return true;
+}
+
+uint64_t dbt_mmio_read(struct dbt_vcpu *v, gpa_t gpa, unsigned size)
+{
+    const struct engine_callbacks *board;
+    uint32_t offset;
+    uint64_t value;
+
+    dbt_simd_unload(v);
+    if (in_apic_page(v, gpa, &offset)) {
+        /* Registers are 32 bits at multiples of 16; narrower reads take their part. */
+        if (offset & 12)
+            return 0;
+        return (uint64_t)lapic_mmio_read(v->lapic, offset & ~3u) >> (offset & 3) * 8;
+    }
+    board = board_enter(v);
+    value = board->mmio_read(board->opaque, gpa, size);
+    board_leave(v);
+    return value;
+}
+
+void dbt_mmio_write(struct dbt_vcpu *v, gpa_t gpa, unsigned size, uint64_t value)
+{
+    const struct engine_callbacks *board;
+    uint32_t offset;
+
+    dbt_simd_unload(v);
+    if (in_apic_page(v, gpa, &offset)) {
+        if (!(offset & 15))
+            lapic_mmio_write(v->lapic, offset, (uint32_t)value);
+        v->runtime->interrupt_waiting = true;
+        return;
+    }
+    board = board_enter(v);
+    board->mmio_write(board->opaque, gpa, size, value);
+    board_leave(v);
+}
+
+static bool is_apic_msr(uint32_t index)
+{
+    return index == MSR_APIC_BASE || (index >= MSR_X2APIC_FIRST && index <= MSR_X2APIC_LAST) ||
+           index == MSR_TSC_DEADLINE;
+}
+
+bool dbt_msr_read_outside(struct dbt_vcpu *v, uint32_t index, uint64_t *value)
+{
+    const struct engine_callbacks *board;
+    bool known;
+
+    dbt_simd_unload(v);
+    if (is_apic_msr(index))
+        return lapic_msr_read(v->lapic, index, value);
+    if (clock_msr_read(v, index, value))
+        return true;
+    board = board_enter(v);
+    known = board->msr_read(board->opaque, v->index, index, value);
+    board_leave(v);
+    return known;
+}
+
+bool dbt_msr_write_outside(struct dbt_vcpu *v, uint32_t index, uint64_t value)
+{
+    const struct engine_callbacks *board;
+    bool known;
+
+    dbt_simd_unload(v);
+    if (is_apic_msr(index)) {
+        v->runtime->interrupt_waiting = true;
+        return lapic_msr_write(v->lapic, index, value);
+    }
+    if (clock_msr_write(v, index, value))
+        return true;
+    board = board_enter(v);
+    known = board->msr_write(board->opaque, v->index, index, value);
+    board_leave(v);
+    return known;
+}
+
+void dbt_cpuid(struct dbt_vcpu *v, uint32_t leaf, uint32_t subleaf, uint32_t out[4])
+{
+    dbt_simd_unload(v);
+    x86_cpuid_get(&v->vm->config.cpuid, v->index, v->cr4 & X86_CR4_OSXSAVE, v->xcr0, leaf, subleaf,
+                  out);
+}
+
+uint64_t dbt_cr8_read(struct dbt_vcpu *v)
+{
+    dbt_simd_unload(v);
+    return lapic_cr8_read(v->lapic);
+}
+
+void dbt_cr8_write(struct dbt_vcpu *v, uint64_t value)
+{
+    dbt_simd_unload(v);
+    lapic_cr8_write(v->lapic, value);
+    v->runtime->interrupt_waiting = true;
+}
+
+uint64_t dbt_tsc(struct dbt_vcpu *v)
+{
+    return __builtin_ia32_rdtsc() + v->tsc_offset;
+}

@@ -1,0 +1,385 @@
+/*
+ * One instruction the slow way: where translated code found that its memory operand is device
+ * space, crosses a page, lies in a segment that is not flat, or where the instruction itself
+ * crosses a page.
+ *
+ * Instructions that C knows go to insn_execute(). The others run natively in a thunk, a piece of
+ * translated code of one instruction whose memory operand is a buffer: read the operand into the
+ * buffer, run the thunk, write the buffer back. Decoded instructions and their thunks are kept in a
+ * small table per vCPU, by their bytes.
+ *
+ * Gathers and masked byte stores touch several places each; they are done element by element here.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/dbt/dispatch.h"
+#include "engine/dbt/operand.h"
+#include "engine/dbt/segment.h"
+#include "engine/dbt/translator.h"
+
+#define SLOW_ENTRIES 256
+
+struct slow_entry {
+    uint8_t bytes[15];
+    uint8_t length;
+    uint32_t mode;
+    uint32_t generation; /* of the code cache, for the thunk */
+    uint32_t thunk;      /* 0: none yet */
+    bool valid;
+    struct decoded decoded;
+    struct insn insn;
+};
+
+struct slow_cache {
+    struct slow_entry entry[SLOW_ENTRIES];
+};
+
+/* Fetches up to 15 bytes at rip; *count is how many there are before a page that faults. */
+static enum dbt_result fetch(struct dbt_vcpu *v, uint8_t bytes[15], unsigned *count)
+{
+    gva_t linear = v->rip;
+    unsigned first;
+    uint8_t *host;
+    gpa_t gpa;
+
+    if (!(v->mode & DBT_MODE_CODE64)) {
+        linear += v->segment[X86_CS].base;
+        linear = (uint32_t)linear;
+    }
+    if (mmu_fetch(v, linear, &gpa, &host) == DBT_FAULT)
+        return DBT_FAULT;
+    if (!host)
+        return dbt_raise_error(v, X86_VECTOR_GP, 0);
+    first = (unsigned)(GUEST_PAGE_SIZE - (linear & (GUEST_PAGE_SIZE - 1)));
+    *count = first < 15 ? first : 15;
+    memcpy(bytes, host, *count);
+    return DBT_NEXT;
+}
+
+/* Adds the bytes of the next page. */
+static enum dbt_result fetch_more(struct dbt_vcpu *v, uint8_t bytes[15], unsigned *count)
+{
+    gva_t linear = v->rip + *count;
+    uint8_t *host;
+    gpa_t gpa;
+
+    if (!(v->mode & DBT_MODE_CODE64))
+        linear = (uint32_t)(linear + v->segment[X86_CS].base);
+    if (mmu_fetch(v, linear, &gpa, &host) == DBT_FAULT)
+        return DBT_FAULT;
+    if (!host)
+        return dbt_raise_error(v, X86_VECTOR_GP, 0);
+    memcpy(bytes + *count, host, 15 - *count);
+    *count = 15;
+    return DBT_NEXT;
+}
+
+static struct slow_entry *entry_for(struct dbt_vcpu *v, const uint8_t *bytes, unsigned count)
+{
+    uint64_t key = 0;
+
+    memcpy(&key, bytes, count < 8 ? count : 8);
+    return &v->runtime->slow->entry[key * 0x9e3779b97f4a7c15ull >> 56];
+}
+
+/* The decoded instruction at rip, from the table or new. DBT_FAULT: #PF, #GP or #UD recorded. */
+static enum dbt_result decode_at(struct dbt_vcpu *v, struct slow_entry **out)
+{
+    uint8_t bytes[15] = {0};
+    struct slow_entry *e;
+    unsigned count;
+    bool too_short;
+
+    if (!v->runtime->slow)
+        v->runtime->slow = calloc(1, sizeof(*v->runtime->slow));
+    if (!v->runtime->slow)
+        return dbt_raise(v, X86_VECTOR_UD);
+    if (fetch(v, bytes, &count) == DBT_FAULT)
+        return DBT_FAULT;
+    for (;;) {
+        e = entry_for(v, bytes, count);
+        if (e->valid && e->mode == v->mode && e->length <= count &&
+            !memcmp(e->bytes, bytes, e->length)) {
+            *out = e;
+            return DBT_NEXT;
+        }
+        e->valid = false;
+        if (decode_one(&e->decoded, &v->vm->features, v->mode, bytes, count, &too_short))
+            break;
+        if (!too_short)
+            return dbt_raise(v, X86_VECTOR_UD);
+        if (count == 15)
+            return dbt_raise_error(v, X86_VECTOR_GP, 0); /* longer than 15 bytes */
+        if (fetch_more(v, bytes, &count) == DBT_FAULT)
+            return DBT_FAULT;
+    }
+    e->valid = true;
+    e->mode = v->mode;
+    e->length = e->decoded.z.length;
+    memcpy(e->bytes, bytes, sizeof(e->bytes));
+    e->thunk = 0;
+    e->decoded.offset = 0;
+    decode_to_insn(&e->decoded, bytes, &e->insn);
+    *out = e;
+    return DBT_NEXT;
+}
+
+static bool make_thunk(struct dbt_vcpu *v, struct slow_entry *e)
+{
+    struct dbt_vm *vm = v->vm;
+
+    if (e->thunk && e->generation == v->runtime->generation)
+        return true;
+    dbt_lock(vm, v);
+    e->thunk = translate_thunk(vm, &vm->features, &e->decoded, v->mode);
+    if (!e->thunk) {
+        dbt_flush_all(vm, v);
+        e->thunk = translate_thunk(vm, &vm->features, &e->decoded, v->mode);
+    }
+    e->generation = v->runtime->generation;
+    dbt_unlock(vm);
+    return e->thunk;
+}
+
+static enum dbt_result run_thunk(struct dbt_vcpu *v, struct slow_entry *e, void *buffer)
+{
+    struct dbt_runtime *r = v->runtime;
+
+    if (!make_thunk(v, e))
+        return dbt_raise(v, X86_VECTOR_UD);
+    __atomic_store_n(&v->scratch[1], (uint64_t)(uintptr_t)buffer, __ATOMIC_RELAXED);
+    r->leave = LEAVE_RECORD;
+    r->thunk = true;
+    if (!v->simd_live)
+        dbt_simd_load(v);
+    v->vm->enter(v, v->vm->cache.rx + e->thunk);
+    dbt_simd_unload(v);
+    r->thunk = false;
+    return r->leave == LEAVE_FAULT ? DBT_FAULT : DBT_NEXT;
+}
+
+/* Linear address of the memory operand, which may be moved by `adjust` bytes. */
+static enum dbt_result linear_of(struct dbt_vcpu *v, const struct insn *insn, int64_t adjust,
+                                 unsigned size, unsigned access, gva_t *linear)
+{
+    uint64_t offset = operand_offset(v, insn) + (uint64_t)adjust;
+
+    if (insn->address_width != 64)
+        offset &= width_mask(insn->address_width);
+    return segment_linear(v, insn->memory.segment, offset, size, access, linear);
+}
+
+/* A native instruction with a memory operand. */
+static enum dbt_result execute_with_memory(struct dbt_vcpu *v, struct slow_entry *e)
+{
+    const struct decoded *d = &e->decoded;
+    struct access access = native_access(d);
+    bool read =
+        d->memory->actions & (ZYDIS_OPERAND_ACTION_MASK_READ | ZYDIS_OPERAND_ACTION_CONDWRITE);
+    uint8_t *buffer;
+    gva_t linear;
+
+    if (d->class == INSN_XSAVE)
+        access.size = DBT_XSAVE_SIZE;
+    if (access.size > 64)
+        read = true; /* parts of a large image may stay as they are */
+    if (access.size > sizeof(v->runtime->bounce) - 64)
+        return dbt_raise(v, X86_VECTOR_UD);
+    if (linear_of(v, &e->insn, 0, access.size, access.write ? MMU_WRITE : MMU_READ, &linear) ==
+        DBT_FAULT)
+        return DBT_FAULT;
+    /* The same place in a line as in the guest, for instructions that check alignment. */
+    buffer = v->runtime->bounce + (linear & 63);
+    if (access.write && mmu_probe_write(v, linear, access.size, MMU_WRITE) == DBT_FAULT)
+        return DBT_FAULT;
+    if (read && mmu_read(v, linear, buffer, access.size, MMU_READ) == DBT_FAULT)
+        return DBT_FAULT;
+    if (run_thunk(v, e, buffer) == DBT_FAULT)
+        return DBT_FAULT;
+    if (access.write && mmu_write(v, linear, buffer, access.size, MMU_WRITE) == DBT_FAULT)
+        return DBT_FAULT;
+    return insn_next_block(v, &e->insn);
+}
+
+/* bt, bts, btr and btc with a bit offset in a register. */
+static enum dbt_result execute_bit(struct dbt_vcpu *v, const struct slow_entry *e)
+{
+    const struct insn *insn = &e->insn;
+    unsigned width = insn->operand_width, size = width / 8;
+    uint64_t raw = gpr_read(v, insn->reg, width), word = 0;
+    int64_t bit = width == 64 ? (int64_t)raw : width == 32 ? (int32_t)raw : (int16_t)raw;
+    int64_t adjust = (bit >> (width == 64 ? 6 : width == 32 ? 5 : 4)) * (int64_t)size;
+    uint64_t mask = 1ull << ((uint64_t)bit & (width - 1));
+    bool write = insn->mnemonic != ZYDIS_MNEMONIC_BT;
+    gva_t linear;
+
+    if (linear_of(v, insn, adjust, size, write ? MMU_WRITE : MMU_READ, &linear) == DBT_FAULT)
+        return DBT_FAULT;
+    if (write && mmu_probe_write(v, linear, size, MMU_WRITE) == DBT_FAULT)
+        return DBT_FAULT;
+    if (mmu_read(v, linear, &word, size, MMU_READ) == DBT_FAULT)
+        return DBT_FAULT;
+    bool was = word & mask;
+
+    if (insn->mnemonic == ZYDIS_MNEMONIC_BTS)
+        word |= mask;
+    else if (insn->mnemonic == ZYDIS_MNEMONIC_BTR)
+        word &= ~mask;
+    else if (insn->mnemonic == ZYDIS_MNEMONIC_BTC)
+        word ^= mask;
+    if (write && mmu_write(v, linear, &word, size, MMU_WRITE) == DBT_FAULT)
+        return DBT_FAULT;
+    v->flags_arith = (v->flags_arith & ~X86_FLAG_CF) | (was ? X86_FLAG_CF : 0);
+    return insn_next_block(v, insn);
+}
+
+/* --- vector registers in the XSAVE image: SSE at 160, the upper halves of AVX at 576 --- */
+
+static uint8_t *xmm_low(struct dbt_vcpu *v, unsigned number)
+{
+    return v->xsave + 160 + 16 * number;
+}
+
+static uint8_t *ymm_high(struct dbt_vcpu *v, unsigned number)
+{
+    return v->xsave + 576 + 16 * number;
+}
+
+static void vector_read(struct dbt_vcpu *v, unsigned number, uint8_t out[32])
+{
+    memcpy(out, xmm_low(v, number), 16);
+    memcpy(out + 16, ymm_high(v, number), 16);
+}
+
+static void vector_write(struct dbt_vcpu *v, unsigned number, const uint8_t value[32])
+{
+    memcpy(xmm_low(v, number), value, 16);
+    memcpy(ymm_high(v, number), value + 16, 16);
+    v->xsave[512] |= X86_XCR0_SSE | X86_XCR0_AVX; /* XSTATE_BV */
+}
+
+/* VGATHERxxx and VPGATHERxx (Intel SDM volume 2): elements whose mask has its top bit set are
+ * loaded one by one; on a fault the finished ones stay, with their masks cleared. */
+static enum dbt_result execute_gather(struct dbt_vcpu *v, const struct slow_entry *e)
+{
+    const struct decoded *d = &e->decoded;
+    unsigned to = (unsigned)ZydisRegisterGetId(d->operand[0].reg.value);
+    unsigned mask = (unsigned)ZydisRegisterGetId(d->operand[2].reg.value);
+    unsigned index = (unsigned)ZydisRegisterGetId(d->memory->mem.index);
+    unsigned element = d->z.raw.vex.W ? 8 : 4;
+    unsigned index_size = d->z.opcode & 1 ? 8 : 4; /* 90/92: dword indices, 91/93: qword */
+    unsigned length = d->z.raw.vex.L ? 32 : 16;
+    unsigned count = length / (element > index_size ? element : index_size);
+    uint8_t result[32], masks[32], indices[32];
+    enum dbt_result outcome = DBT_NEXT;
+    struct insn base = e->insn;
+
+    if (to == mask || to == index || mask == index)
+        return dbt_raise(v, X86_VECTOR_UD);
+    vector_read(v, to, result);
+    vector_read(v, mask, masks);
+    vector_read(v, index, indices);
+    base.memory.index = INSN_NO_REGISTER;
+    for (unsigned i = 0; i < count; i++) {
+        int64_t place;
+        gva_t linear;
+
+        if (!(masks[i * element + element - 1] & 0x80))
+            continue;
+        if (index_size == 8) {
+            memcpy(&place, indices + i * 8, 8);
+        } else {
+            int32_t narrow;
+
+            memcpy(&narrow, indices + i * 4, 4);
+            place = narrow;
+        }
+        outcome = linear_of(v, &base, place * e->insn.memory.scale, element, MMU_READ, &linear);
+        if (outcome != DBT_FAULT)
+            outcome = mmu_read(v, linear, result + i * element, element, MMU_READ);
+        if (outcome == DBT_FAULT)
+            break;
+        memset(masks + i * element, 0, element);
+    }
+    if (outcome != DBT_FAULT) {
+        memset(masks, 0, sizeof(masks));
+        memset(result + count * element, 0, sizeof(result) - count * element);
+    }
+    vector_write(v, to, result);
+    vector_write(v, mask, masks);
+    return outcome == DBT_FAULT ? DBT_FAULT : insn_next_block(v, &e->insn);
+}
+
+/* MASKMOVDQU and VMASKMOVDQU: bytes whose mask byte has its top bit set go to [rdi]. */
+static enum dbt_result execute_masked_store(struct dbt_vcpu *v, const struct slow_entry *e)
+{
+    const struct decoded *d = &e->decoded;
+    bool mmx = e->insn.mnemonic == ZYDIS_MNEMONIC_MASKMOVQ;
+    unsigned from = (unsigned)ZydisRegisterGetId(d->operand[1].reg.value);
+    unsigned mask = (unsigned)ZydisRegisterGetId(d->operand[2].reg.value);
+    unsigned size = mmx ? 8 : 16, segment = X86_DS;
+    uint8_t bytes[16], masks[16];
+    uint64_t offset = gpr_read(v, X86_RDI, e->insn.address_width);
+    gva_t linear;
+
+    for (unsigned i = 0; i < d->z.operand_count; i++)
+        if (d->operand[i].type == ZYDIS_OPERAND_TYPE_MEMORY)
+            segment = d->operand[i].mem.segment == ZYDIS_REGISTER_FS   ? X86_FS
+                      : d->operand[i].mem.segment == ZYDIS_REGISTER_GS ? X86_GS
+                                                                       : X86_DS;
+    /* MMX registers are the low 8 bytes of the x87 registers in the image. */
+    memcpy(bytes, mmx ? v->xsave + 32 + 16 * from : xmm_low(v, from), size);
+    memcpy(masks, mmx ? v->xsave + 32 + 16 * mask : xmm_low(v, mask), size);
+    if (segment_linear(v, segment, offset, size, MMU_WRITE, &linear) == DBT_FAULT ||
+        mmu_probe_write(v, linear, size, MMU_WRITE) == DBT_FAULT)
+        return DBT_FAULT;
+    for (unsigned i = 0; i < size; i++)
+        if ((masks[i] & 0x80) && mmu_write(v, linear + i, bytes + i, 1, MMU_WRITE) == DBT_FAULT)
+            return DBT_FAULT;
+    return insn_next_block(v, &e->insn);
+}
+
+static enum dbt_result execute_lea(struct dbt_vcpu *v, const struct insn *insn)
+{
+    gpr_write(v, insn->reg, insn->operand_width,
+              operand_offset(v, insn) & width_mask(insn->address_width));
+    return insn_next_block(v, insn);
+}
+
+enum dbt_result slow_execute(struct dbt_vcpu *v)
+{
+    struct slow_entry *e;
+
+    dbt_simd_unload(v);
+    v->runtime->counters.slow++;
+    if (decode_at(v, &e) == DBT_FAULT)
+        return DBT_FAULT;
+    switch (e->decoded.class) {
+    case INSN_UNDEFINED:
+        return dbt_raise(v, X86_VECTOR_UD);
+    case INSN_NOTHING:
+        return insn_next_block(v, &e->insn);
+    case INSN_LEA:
+        return execute_lea(v, &e->insn);
+    case INSN_BIT_MEMORY:
+        return execute_bit(v, e);
+    case INSN_SLOW:
+        return e->decoded.z.meta.category == ZYDIS_CATEGORY_AVX2GATHER ? execute_gather(v, e)
+                                                                       : execute_masked_store(v, e);
+    case INSN_NATIVE:
+    case INSN_XSAVE: {
+        enum dbt_result off = translate_unit_check(v, &e->decoded);
+
+        if (off == DBT_FAULT)
+            return off;
+        if (e->decoded.memory)
+            return execute_with_memory(v, e);
+        if (run_thunk(v, e, v->runtime->bounce) == DBT_FAULT)
+            return DBT_FAULT;
+        return insn_next_block(v, &e->insn);
+    }
+    default:
+        return insn_execute(v, &e->insn);
+    }
+}

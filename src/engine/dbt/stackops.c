@@ -1,0 +1,98 @@
+/*
+ * push, pop and leave on a flat stack as wide as the code (64-bit code, or 32-bit code with flat
+ * segments); decode.c sends the other combinations to C. The stack pointer moves only after the
+ * access, so that a fault leaves the instruction undone.
+ */
+#include "engine/dbt/translator.h"
+
+#define HOST_SP HOST_R12
+#define HOST_BP HOST_R13
+
+static unsigned natural_size(const struct translator *t)
+{
+    return is_code64(t) ? 8 : 4;
+}
+
+void stack_address(struct translator *t, enum host_register base, int32_t disp)
+{
+    if (is_code64(t))
+        emit_lea(&t->e, TEMP0, host_at(base, disp));
+    else
+        emit_lea32(&t->e, TEMP0, host_at(base, disp));
+}
+
+void stack_adjust(struct translator *t, int32_t by)
+{
+    if (is_code64(t))
+        emit_lea(&t->e, HOST_SP, host_at(HOST_SP, by));
+    else
+        emit_lea32(&t->e, HOST_SP, host_at(HOST_SP, by));
+}
+
+static void store_sized(struct translator *t, unsigned size, enum host_register from)
+{
+    if (size == 8)
+        emit_store(&t->e, host_at(TEMP0, 0), from);
+    else if (size == 4)
+        emit_store32(&t->e, host_at(TEMP0, 0), from);
+    else
+        emit_store16(&t->e, host_at(TEMP0, 0), from);
+}
+
+void stack_emit_push(struct translator *t)
+{
+    const ZydisDecodedOperand *o = &t->d->operand[0];
+    unsigned size = t->d->z.operand_width == 16 ? 2 : natural_size(t);
+
+    stack_address(t, HOST_SP, -(int32_t)size);
+    access_check(t, (struct access){.size = size, .write = true});
+    if (o->type == ZYDIS_OPERAND_TYPE_IMMEDIATE) {
+        emit_mov_u64(&t->e, TEMP1, o->imm.value.u);
+        store_sized(t, size, TEMP1);
+    } else {
+        unsigned guest = decode_gpr_number(o->reg.value);
+        enum host_register host = regmap_host(guest);
+
+        if (host == HOST_NONE) {
+            host = TEMP1;
+            access_load_guest(t, TEMP1, guest);
+        }
+        store_sized(t, size, host);
+    }
+    stack_adjust(t, -(int32_t)size);
+}
+
+void stack_emit_pop(struct translator *t)
+{
+    unsigned guest = decode_gpr_number(t->d->operand[0].reg.value);
+    unsigned size = natural_size(t);
+    enum host_register host = regmap_host(guest);
+
+    stack_address(t, HOST_SP, 0);
+    access_check(t, (struct access){.size = size});
+    if (host == HOST_NONE) {
+        emit_load(&t->e, TEMP1, host_at(TEMP0, 0));
+        access_store_guest(t, guest, TEMP1);
+    } else if (size == 8) {
+        emit_load(&t->e, host, host_at(TEMP0, 0));
+    } else {
+        emit_load32(&t->e, host, host_at(TEMP0, 0));
+    }
+    if (guest != X86_RSP) /* pop rsp: the popped value stays */
+        stack_adjust(t, (int32_t)size);
+}
+
+void stack_emit_leave(struct translator *t)
+{
+    unsigned size = natural_size(t);
+
+    stack_address(t, HOST_BP, 0);
+    access_check(t, (struct access){.size = size});
+    if (size == 8) {
+        emit_lea(&t->e, HOST_SP, host_at(HOST_BP, 8));
+        emit_load(&t->e, HOST_BP, host_at(TEMP0, 0));
+    } else {
+        emit_lea32(&t->e, HOST_SP, host_at(HOST_BP, 4));
+        emit_load32(&t->e, HOST_BP, host_at(TEMP0, 0));
+    }
+}

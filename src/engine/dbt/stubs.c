@@ -1,0 +1,109 @@
+/*
+ * The fixed pieces of host code at the start of the cache, through which C enters translated code
+ * and translated code reaches C.
+ *
+ *     enter(vcpu, code)   an ordinary function: loads the guest's registers and jumps to `code`,
+ *                         with TEMP0 = rip; returns when the code leaves
+ *     stub_exit           jumped to with TEMP2 = an exit record: saves the registers and leaves
+ *     stub_memory         called with TEMP0 = linear address and TEMP2 = the access: fills the TLB
+ *                         and returns with TEMP0 = host address and all else unchanged, or leaves
+ *     stub_leave          leaves with the registers already saved
+ *
+ * The host stack is 16-byte aligned in translated code. The vector state is not touched here.
+ */
+#include <string.h>
+
+#include "engine/dbt/dispatch.h"
+#include "engine/dbt/translator.h"
+
+/* Guest registers that live in host registers. */
+static const uint8_t mapped[] = {X86_RAX, X86_RCX, X86_RDX, X86_RBX, X86_RSP, X86_RBP,
+                                 X86_RSI, X86_RDI, X86_R8,  X86_R9,  X86_R10, X86_R11};
+
+static struct host_memory gpr_field(unsigned guest)
+{
+    struct host_memory m = VCPU_FIELD(gpr[0]);
+
+    m.disp += (int32_t)(guest * sizeof(uint64_t));
+    return m;
+}
+
+static void emit_save(struct emitter *e)
+{
+    emit_byte(e, 0x9c); /* pushfq */
+    emit_pop_memory(e, VCPU_FIELD(flags_arith));
+    for (unsigned i = 0; i < ARRAY_SIZE(mapped); i++)
+        emit_store(e, gpr_field(mapped[i]), regmap_host(mapped[i]));
+    emit_store32(e, VCPU_FIELD(insn_info), TEMP2);
+    emit_byte(e, 0xfc); /* cld, as C expects */
+}
+
+static void emit_restore(struct emitter *e)
+{
+    emit_push_memory(e, VCPU_FIELD(flags_arith));
+    emit_byte(e, 0x9d); /* popfq */
+    for (unsigned i = 0; i < ARRAY_SIZE(mapped); i++)
+        emit_load(e, regmap_host(mapped[i]), gpr_field(mapped[i]));
+}
+
+static const uint8_t callee_saved[] = {HOST_RBX, HOST_RBP, HOST_R12, HOST_R13, HOST_R14, HOST_R15};
+
+static void emit_enter(struct emitter *e)
+{
+    for (unsigned i = 0; i < ARRAY_SIZE(callee_saved); i++)
+        emit_push(e, callee_saved[i]);
+    emit_push(e, HOST_RAX); /* alignment */
+    emit_store(e, VCPU_FIELD(host_stack), HOST_RSP);
+    emit_store(e, VCPU_FIELD(scratch[7]), HOST_RSI);
+    emit_restore(e);
+    emit_load(e, TEMP0, VCPU_FIELD(rip));
+    emit_jmp_memory(e, VCPU_FIELD(scratch[7]));
+}
+
+static void emit_leave(struct emitter *e)
+{
+    emit_load(e, HOST_RSP, VCPU_FIELD(host_stack));
+    emit_pop(e, HOST_RAX);
+    for (unsigned i = ARRAY_SIZE(callee_saved); i-- > 0;)
+        emit_pop(e, callee_saved[i]);
+    emit_byte(e, 0xc3);
+}
+
+static void emit_memory(struct emitter *e, const uint8_t *leave)
+{
+    emit_save(e);
+    emit_load(e, HOST_RDI, VCPU_FIELD(self));
+    emit_mov(e, HOST_RSI, TEMP0);
+    emit_push(e, HOST_RAX); /* alignment: the call pushed a return address */
+    emit_mov_u64(e, HOST_RAX, (uint64_t)(uintptr_t)dispatch_memory);
+    emit_op_register(e, false, 0xff, 2, HOST_RAX); /* call rax */
+    emit_pop(e, HOST_RCX);
+    emit_op_register(e, true, 0x85, HOST_RAX, HOST_RAX); /* test rax, rax */
+
+    uint8_t *failed = emit_jcc32(e, 4); /* je */
+
+    emit_link(failed, leave);
+    emit_mov(e, TEMP0, HOST_RAX);
+    emit_restore(e);
+    emit_byte(e, 0xc3);
+}
+
+void stubs_emit(struct dbt_vm *vm)
+{
+    struct code_cache *cache = &vm->cache;
+    struct emitter e = {.at = cache->rw, .end = cache->rw + GUEST_PAGE_SIZE};
+    const uint8_t *enter = cache->rx;
+
+    emit_enter(&e);
+    emit_align(&e, 0, 16);
+    vm->stub_exit = (uint32_t)(e.at - cache->rw);
+    emit_save(&e);
+    emit_store(&e, VCPU_FIELD(scratch[0]), TEMP0);
+    vm->stub_leave = (uint32_t)(e.at - cache->rw);
+    emit_leave(&e);
+    emit_align(&e, 0, 16);
+    vm->stub_memory = (uint32_t)(e.at - cache->rw);
+    emit_memory(&e, cache->rw + vm->stub_leave);
+    cache->stubs_end = cache->used = (uint32_t)ALIGN_UP((uintptr_t)(e.at - cache->rw), 64);
+    memcpy(&vm->enter, &enter, sizeof(vm->enter)); /* data to function pointer */
+}

@@ -1,0 +1,535 @@
+/*
+ * A basic block from guest bytes to host code; see translator.h for its shape.
+ *
+ * Flags: a backward pass finds at each instruction which arithmetic flags are still needed. What
+ * follows the block is looked at too, as far as it lies in the same page (a few instructions; the
+ * bytes seen count as part of the block when the guest writes code). Flags that are dead may be
+ * lost; the flags image that a fault in such a place pushes has them as the translation left them.
+ */
+#include "engine/dbt/dispatch.h"
+#include "engine/dbt/translator.h"
+
+#define PEEK_INSNS 6
+
+struct exit_record *translator_record(struct translator *t, enum exit_kind kind, int32_t offset)
+{
+    struct exit_record *record = cache_meta(&t->vm->cache, sizeof(*record));
+
+    if (!record) {
+        t->out_of_meta = true;
+        return NULL;
+    }
+    record->kind = kind;
+    record->offset = offset;
+    record->block = t->block;
+    return record;
+}
+
+void translator_emit_exit(struct translator *t, const struct exit_record *record)
+{
+    if (!record)
+        return;
+    emit_mov_u32(&t->e, TEMP2, (uint32_t)((const uint8_t *)record - t->vm->cache.meta));
+    emit_jmp_to(&t->e, t->vm->cache.rw + t->vm->stub_exit);
+}
+
+void translator_tail_exit(struct translator *t, uint8_t *site, struct exit_record *record)
+{
+    t->tail[t->tail_count++] = (struct tail){.kind = TAIL_EXIT, .site = site, .record = record};
+}
+
+static uint32_t page_offset(const struct translator *t)
+{
+    return (uint32_t)(t->block->gpa & (GUEST_PAGE_SIZE - 1));
+}
+
+static bool ends_block(const struct decoded *d)
+{
+    switch (d->class) {
+    case INSN_NATIVE:
+    case INSN_NOTHING:
+    case INSN_IN_C:
+    case INSN_LEA:
+    case INSN_PUSH:
+    case INSN_POP:
+    case INSN_LEAVE:
+    case INSN_BIT_MEMORY:
+    case INSN_XSAVE:
+    case INSN_CLI:
+    case INSN_RDTSC:
+        return false;
+    default:
+        return true;
+    }
+}
+
+/* The vector unit an instruction uses; false if it uses none. */
+static bool unit_of(const struct decoded *d, enum vector_unit *unit)
+{
+    switch (d->z.mnemonic) {
+    case ZYDIS_MNEMONIC_FXSAVE:
+    case ZYDIS_MNEMONIC_FXSAVE64:
+    case ZYDIS_MNEMONIC_FXRSTOR:
+    case ZYDIS_MNEMONIC_FXRSTOR64:
+        *unit = UNIT_FXSAVE;
+        return true;
+    case ZYDIS_MNEMONIC_FISTTP:
+        *unit = UNIT_X87;
+        return true;
+    case ZYDIS_MNEMONIC_LFENCE:
+    case ZYDIS_MNEMONIC_MFENCE:
+    case ZYDIS_MNEMONIC_SFENCE:
+    case ZYDIS_MNEMONIC_MOVNTI:
+    case ZYDIS_MNEMONIC_CLFLUSH:
+    case ZYDIS_MNEMONIC_PAUSE:
+    case ZYDIS_MNEMONIC_CRC32:
+    case ZYDIS_MNEMONIC_POPCNT:
+        return false;
+    default:
+        break;
+    }
+    if (d->class == INSN_NOTHING || d->class == INSN_IN_C || d->class == INSN_IN_C_END)
+        return false;
+    switch (d->z.meta.isa_ext) {
+    case ZYDIS_ISA_EXT_X87:
+        *unit = UNIT_X87;
+        return true;
+    case ZYDIS_ISA_EXT_MMX:
+        *unit = UNIT_MMX;
+        return true;
+    case ZYDIS_ISA_EXT_XSAVE:
+    case ZYDIS_ISA_EXT_XSAVEC:
+    case ZYDIS_ISA_EXT_XSAVEOPT:
+        *unit = UNIT_XSAVE;
+        return true;
+    case ZYDIS_ISA_EXT_SSE:
+    case ZYDIS_ISA_EXT_SSE2:
+    case ZYDIS_ISA_EXT_SSE3:
+    case ZYDIS_ISA_EXT_SSSE3:
+    case ZYDIS_ISA_EXT_SSE4:
+    case ZYDIS_ISA_EXT_SSE4A:
+    case ZYDIS_ISA_EXT_AES:
+    case ZYDIS_ISA_EXT_PCLMULQDQ:
+    case ZYDIS_ISA_EXT_SHA:
+        *unit = UNIT_SSE;
+        return true;
+    case ZYDIS_ISA_EXT_AVX:
+    case ZYDIS_ISA_EXT_AVX2:
+    case ZYDIS_ISA_EXT_AVX2GATHER:
+    case ZYDIS_ISA_EXT_AVXAES:
+    case ZYDIS_ISA_EXT_FMA:
+    case ZYDIS_ISA_EXT_F16C:
+    case ZYDIS_ISA_EXT_VAES:
+    case ZYDIS_ISA_EXT_VPCLMULQDQ:
+        *unit = UNIT_AVX;
+        return true;
+    case ZYDIS_ISA_EXT_GFNI:
+        *unit = d->z.encoding == ZYDIS_INSTRUCTION_ENCODING_VEX ? UNIT_AVX : UNIT_SSE;
+        return true;
+    default:
+        return false;
+    }
+}
+
+static bool unit_unavailable(uint32_t mode, const struct decoded *d, enum vector_unit *unit)
+{
+    if (!unit_of(d, unit))
+        return false;
+    switch (*unit) {
+    case UNIT_SSE:
+        return mode & DBT_MODE_NO_SSE;
+    case UNIT_AVX:
+        return mode & DBT_MODE_NO_AVX;
+    default:
+        return mode & DBT_MODE_NO_X87;
+    }
+}
+
+enum dbt_result translate_unit_check(struct dbt_vcpu *v, const struct decoded *d)
+{
+    enum vector_unit unit;
+
+    return unit_unavailable(v->mode, d, &unit) ? dispatch_unit_off(v, unit) : DBT_NEXT;
+}
+
+/* Decodes up to the end of the block. Returns what comes behind it. */
+enum block_end { END_BRANCH, END_NEXT, END_CROSSING, END_INVALID };
+
+static enum block_end decode_block(struct translator *t, unsigned most)
+{
+    uint32_t offset = page_offset(t);
+
+    while (t->count < most) {
+        struct decoded *d = &t->insn[t->count];
+        unsigned available = (unsigned)GUEST_PAGE_SIZE - offset;
+        enum vector_unit unit;
+        bool too_short;
+
+        if (!available)
+            return END_NEXT;
+        if (!decode_one(d, t->features, t->mode, t->page + offset, available > 15 ? 15 : available,
+                        &too_short)) {
+            if (too_short && available < 15)
+                return END_CROSSING;
+            return END_INVALID;
+        }
+        d->offset = (int32_t)offset;
+        if (unit_unavailable(t->mode, d, &unit)) {
+            d->class = INSN_UNIT_OFF;
+            d->flags_read = FLAGS_ARITH;
+        }
+        offset += d->z.length;
+        t->count++;
+        if (ends_block(d))
+            return END_BRANCH;
+    }
+    return END_NEXT;
+}
+
+static void note_seen(struct translator *t, uint32_t low, uint32_t high)
+{
+    struct dbt_block *b = t->block;
+
+    if (b->seen_high == 0 || low < b->seen_low)
+        b->seen_low = (uint16_t)low;
+    if (high > b->seen_high)
+        b->seen_high = (uint16_t)high;
+}
+
+/* Which arithmetic flags the code at page offset `target` may read before it writes them. */
+static uint32_t flags_needed_at(struct translator *t, int32_t target)
+{
+    uint32_t unknown = FLAGS_ARITH, needed = 0;
+    int32_t offset = target;
+    struct decoded d;
+
+    if (target < 0 || target >= (int32_t)GUEST_PAGE_SIZE)
+        return FLAGS_ARITH;
+    for (unsigned i = 0; i < PEEK_INSNS && unknown; i++) {
+        unsigned available = (unsigned)(GUEST_PAGE_SIZE - offset);
+        bool too_short;
+
+        if (!available || !decode_one(&d, t->features, t->mode, t->page + offset,
+                                      available > 15 ? 15 : available, &too_short))
+            break;
+        offset += d.z.length;
+        needed |= d.flags_read & unknown;
+        unknown &= ~d.flags_written;
+        if (ends_block(&d))
+            break;
+    }
+    note_seen(t, (uint32_t)target, (uint32_t)offset);
+    return needed | unknown;
+}
+
+static uint32_t flags_needed_after(struct translator *t, enum block_end end)
+{
+    const struct decoded *last = &t->insn[t->count - 1];
+    int32_t next = last->offset + last->z.length;
+    int32_t target = next + (int32_t)last->z.raw.imm[0].value.s;
+
+    if (t->step)
+        return FLAGS_ARITH;
+    if (end != END_BRANCH)
+        return end == END_NEXT ? flags_needed_at(t, next) : FLAGS_ARITH;
+    switch (last->class) {
+    case INSN_JMP:
+    case INSN_CALL:
+        return flags_needed_at(t, target);
+    case INSN_JCC:
+    case INSN_JRCXZ:
+    case INSN_LOOP:
+        return flags_needed_at(t, next) | flags_needed_at(t, target);
+    default:
+        return FLAGS_ARITH;
+    }
+}
+
+static void find_live_flags(struct translator *t, enum block_end end)
+{
+    uint32_t live = flags_needed_after(t, end);
+
+    for (unsigned i = t->count; i-- > 0;) {
+        const struct decoded *d = &t->insn[i];
+
+        live = (live & ~d->flags_written) | d->flags_read;
+        t->live_before[i] = live;
+    }
+}
+
+/* A loop inside the page must poll somewhere: at the start of each block that jumps backward. */
+static bool closes_loop(const struct translator *t)
+{
+    const struct decoded *last = &t->insn[t->count - 1];
+    int32_t target = last->offset + last->z.length + (int32_t)last->z.raw.imm[0].value.s;
+
+    switch (last->class) {
+    case INSN_JMP:
+    case INSN_CALL:
+    case INSN_JCC:
+    case INSN_JRCXZ:
+    case INSN_LOOP:
+        return target >= 0 && target <= (int32_t)page_offset(t);
+    default:
+        return false;
+    }
+}
+
+static void emit_in_c(struct translator *t, const uint8_t *bytes)
+{
+    struct exit_record *record = translator_record(t, EXIT_INSN, t->d->offset);
+    struct insn *insn = cache_meta(&t->vm->cache, sizeof(*insn));
+
+    if (!record || !insn) {
+        t->out_of_meta = true;
+        return;
+    }
+    decode_to_insn(t->d, bytes, insn);
+    record->insn = insn;
+    translator_emit_exit(t, record);
+    if (t->d->class == INSN_IN_C)
+        record->resume = cache_offset(t, t->e.at);
+}
+
+/* rdx:rax = host TSC + offset, without touching flags. */
+static void emit_rdtsc(struct translator *t)
+{
+    struct emitter *e = &t->e;
+
+    emit_byte(e, 0x0f);
+    emit_byte(e, 0x31);
+    emit_rorx(e, HOST_RDX, HOST_RDX, 32);
+    emit_lea(e, HOST_RAX, (struct host_memory){.base = HOST_RAX, .index = HOST_RDX, .scale = 1});
+    emit_load(e, HOST_RDX, VCPU_FIELD(tsc_offset));
+    emit_lea(e, HOST_RAX, (struct host_memory){.base = HOST_RAX, .index = HOST_RDX, .scale = 1});
+    emit_rorx(e, HOST_RDX, HOST_RAX, 32);
+    emit_mov32(e, HOST_RDX, HOST_RDX);
+    emit_mov32(e, HOST_RAX, HOST_RAX);
+}
+
+static void emit_slow(struct translator *t)
+{
+    translator_emit_exit(t, translator_record(t, EXIT_SLOW, t->d->offset));
+}
+
+static void emit_unit_off(struct translator *t)
+{
+    struct exit_record *record = translator_record(t, EXIT_FPU, t->d->offset);
+    enum vector_unit unit = UNIT_X87;
+
+    unit_of(t->d, &unit);
+    if (record)
+        record->unit = (uint8_t)unit;
+    translator_emit_exit(t, record);
+}
+
+/* Emits one instruction; false when the block ends here because only slow.c can do it. */
+static bool emit_insn(struct translator *t)
+{
+    switch (t->d->class) {
+    case INSN_NATIVE:
+        if (!native_emit(t, false)) {
+            emit_slow(t);
+            return false;
+        }
+        return true;
+    case INSN_NOTHING:
+        return true;
+    case INSN_IN_C:
+    case INSN_IN_C_END:
+        emit_in_c(t, t->page + t->d->offset);
+        return true;
+    case INSN_SLOW:
+        emit_slow(t);
+        return true;
+    case INSN_UNDEFINED:
+        translator_emit_exit(t, translator_record(t, EXIT_UNDEFINED, t->d->offset));
+        return true;
+    case INSN_UNIT_OFF:
+        emit_unit_off(t);
+        return true;
+    case INSN_LEA:
+        native_emit_lea(t);
+        return true;
+    case INSN_PUSH:
+        stack_emit_push(t);
+        return true;
+    case INSN_POP:
+        stack_emit_pop(t);
+        return true;
+    case INSN_LEAVE:
+        stack_emit_leave(t);
+        return true;
+    case INSN_BIT_MEMORY:
+        native_emit_bit_memory(t);
+        return true;
+    case INSN_XSAVE:
+        native_emit_xsave(t, false);
+        return true;
+    case INSN_CLI:
+        emit_store8_imm(&t->e, VCPU_FIELD(iflag), 0);
+        return true;
+    case INSN_RDTSC:
+        emit_rdtsc(t);
+        return true;
+    default:
+        branch_emit(t);
+        return true;
+    }
+}
+
+static void emit_tails(struct translator *t)
+{
+    for (unsigned i = 0; i < t->tail_count; i++) {
+        const struct tail *tail = &t->tail[i];
+
+        if (t->e.overflow)
+            return;
+        emit_link(tail->site, t->e.at);
+        if (tail->kind == TAIL_MISS)
+            access_emit_miss(t, tail);
+        else
+            translator_emit_exit(t, tail->record);
+    }
+}
+
+static void emit_entry(struct translator *t)
+{
+    static const uint8_t nop5[5] = {0x0f, 0x1f, 0x44, 0x00, 0x00};
+    struct emitter *e = &t->e;
+    int32_t offset = (int32_t)page_offset(t);
+
+    t->block->entry_indirect = cache_offset(t, e->at);
+    if (is_code64(t))
+        emit_lea(e, TEMP0, host_at(TEMP0, -offset));
+    else
+        emit_lea32(e, TEMP0, host_at(TEMP0, -offset));
+    emit_store(e, VCPU_FIELD(page_base), TEMP0);
+    emit_align(e, 0, 8);
+    t->block->entry = cache_offset(t, e->at);
+    emit_bytes(e, nop5, sizeof(nop5)); /* what a dead block's jump replaces */
+}
+
+static void emit_body(struct translator *t, enum block_end end)
+{
+    struct dbt_block *block = t->block;
+
+    for (unsigned i = 0; i < t->count; i++) {
+        bool native_end;
+
+        t->d = &t->insn[i];
+        t->flags_live = t->live_before[i] != 0;
+        native_end = !emit_insn(t);
+        block->map[i].offset = (int16_t)t->d->offset;
+        block->map[i].host_end = (uint16_t)(cache_offset(t, t->e.at) - block->start);
+        block->insn_count = (uint16_t)(i + 1);
+        if (native_end)
+            return;
+    }
+    if (end == END_BRANCH)
+        return;
+
+    int32_t next = (int32_t)page_offset(t) + block->length;
+
+    if (end == END_INVALID)
+        translator_emit_exit(t, translator_record(t, EXIT_UNDEFINED, next));
+    else if (end == END_CROSSING && t->count == 0)
+        translator_emit_exit(t, translator_record(t, EXIT_SLOW, next));
+    else
+        branch_emit_edge(t, next);
+}
+
+static void translator_init(struct translator *t, struct dbt_vm *vm,
+                            const struct decode_features *features, uint32_t mode)
+{
+    t->vm = vm;
+    t->features = features;
+    t->mode = mode;
+    t->step = mode & (DBT_MODE_TF | DBT_MODE_ONE);
+    t->out_of_meta = false;
+    t->count = t->tail_count = 0;
+    t->e = (struct emitter){
+        .at = vm->cache.rw + ALIGN_UP(vm->cache.used, 16u),
+        .end = vm->cache.rw + vm->cache.size,
+    };
+}
+
+struct dbt_block *translate_block(struct dbt_vm *vm, const struct decode_features *features,
+                                  gpa_t gpa, const uint8_t *host, uint32_t mode, unsigned slot)
+{
+    struct translator t;
+    enum block_end end;
+    struct exit_record *dead;
+
+    translator_init(&t, vm, features, mode);
+    t.slot = slot;
+    t.page = host - (gpa & (GUEST_PAGE_SIZE - 1));
+    t.block = cache_meta(&vm->cache, sizeof(*t.block));
+    if (!t.block)
+        return NULL;
+    t.block->gpa = gpa;
+    t.block->mode = mode;
+    t.block->start = cache_offset(&t, t.e.at);
+
+    end = decode_block(&t, t.step || (mode & DBT_MODE_DEBUG) ? 1 : MAX_BLOCK_INSNS);
+    t.block->map = cache_meta(&vm->cache, (t.count + 1) * sizeof(*t.block->map));
+    if (!t.block->map)
+        return NULL;
+    if (t.count) {
+        const struct decoded *last = &t.insn[t.count - 1];
+
+        t.block->length = (uint16_t)(last->offset + last->z.length - (int32_t)page_offset(&t));
+        find_live_flags(&t, end);
+    }
+    t.block->seen = t.block->length ? t.block->length : 1;
+    if (end == END_INVALID || end == END_CROSSING)
+        t.block->seen += 15;
+
+    emit_entry(&t);
+    if (t.count) {
+        t.d = &t.insn[0];
+        if (closes_loop(&t) && !t.step)
+            branch_emit_poll(&t, t.live_before[0] != 0);
+    } else {
+        static const struct decoded none;
+
+        t.d = &none;
+    }
+    emit_body(&t, end);
+    emit_tails(&t);
+
+    dead = translator_record(&t, EXIT_AT, (int32_t)page_offset(&t));
+    t.block->dead = cache_offset(&t, t.e.at);
+    translator_emit_exit(&t, dead);
+    t.block->end = cache_offset(&t, t.e.at);
+    if (t.e.overflow || t.out_of_meta)
+        return NULL;
+    vm->cache.used = t.block->end;
+    cache_insert(&vm->cache, t.block);
+    return t.block;
+}
+
+uint32_t translate_thunk(struct dbt_vm *vm, const struct decode_features *features,
+                         const struct decoded *d, uint32_t mode)
+{
+    struct translator t;
+    struct exit_record *record;
+    uint32_t start;
+
+    translator_init(&t, vm, features, mode);
+    t.block = NULL;
+    t.d = d;
+    t.flags_live = true;
+    start = cache_offset(&t, t.e.at);
+    emit_load(&t.e, TEMP0, VCPU_FIELD(scratch[1]));
+    if (d->class == INSN_XSAVE)
+        native_emit_xsave(&t, true);
+    else
+        native_emit(&t, true);
+    record = translator_record(&t, EXIT_THUNK, 0);
+    translator_emit_exit(&t, record);
+    if (t.e.overflow || t.out_of_meta)
+        return 0;
+    vm->cache.used = cache_offset(&t, t.e.at);
+    return start;
+}

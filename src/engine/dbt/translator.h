@@ -1,0 +1,145 @@
+/*
+ * The translator's working state and the pieces it is made of:
+ *
+ *     translate.c  a basic block: decode, flag liveness, one instruction after another, its tails
+ *     access.c     effective addresses and the inline TLB check before a memory access
+ *     native.c     instructions re-emitted as themselves with host registers
+ *     stackops.c   push, pop, leave
+ *     branch.c     jumps, calls, returns, and how blocks are linked
+ *
+ * A block's host code is laid out as
+ *
+ *     entry_indirect:  page_base = TEMP0 - offset
+ *     entry:           5-byte NOP (a dead block gets a jump to its tail here)
+ *                      [poll: leave if `attention`]
+ *                      instructions ...
+ *                      edge(s)
+ *     tails:           TLB misses, exits, edges not yet linked
+ *
+ * Translation happens with the VM's translation lock held, on the thread of the vCPU that needs the
+ * block, its vector state put aside.
+ */
+#ifndef SILL_ENGINE_DBT_TRANSLATOR_H
+#define SILL_ENGINE_DBT_TRANSLATOR_H
+
+#include "engine/dbt/decode.h"
+#include "engine/dbt/emit.h"
+#include "engine/dbt/vm.h"
+
+#define MAX_BLOCK_INSNS 48
+#define MAX_TAILS (MAX_BLOCK_INSNS * 4 + 8)
+
+/* Code that is reached rarely and lies behind the block. */
+struct tail {
+    enum { TAIL_MISS, TAIL_EXIT } kind;
+    bool flags_live; /* TAIL_MISS: rcx is in TEMP2, the flags are the guest's */
+    enum dbt_bank bank;
+    uint32_t info;   /* TAIL_MISS: for stub_memory */
+    uint8_t *site;   /* displacement that must lead here */
+    uint8_t *resume; /* TAIL_MISS: where the access goes on */
+    struct exit_record *record;
+};
+
+struct translator {
+    struct dbt_vm *vm;
+    const struct decode_features *features;
+    struct emitter e;
+    struct dbt_block *block;
+    uint32_t mode;
+    unsigned slot; /* of the jump cache for this mode */
+    bool step;     /* every instruction goes back to the dispatcher */
+    bool out_of_meta;
+    const uint8_t *page; /* the guest page's bytes */
+    struct decoded insn[MAX_BLOCK_INSNS];
+    unsigned count;
+    uint32_t live_before[MAX_BLOCK_INSNS]; /* arithmetic flags that must survive a check there */
+    const struct decoded *d;               /* the instruction being emitted */
+    bool flags_live;                       /* at its start */
+    struct tail tail[MAX_TAILS];
+    unsigned tail_count;
+};
+
+static inline bool is_code64(const struct translator *t)
+{
+    return t->mode & DBT_MODE_CODE64;
+}
+
+static inline uint32_t cache_offset(const struct translator *t, const uint8_t *rw)
+{
+    return (uint32_t)(rw - t->vm->cache.rw);
+}
+
+/* A record for an exit at page offset `offset` (NULL when the arena is full: out_of_meta). */
+struct exit_record *translator_record(struct translator *t, enum exit_kind kind, int32_t offset);
+/* TEMP2 = record; leave. */
+void translator_emit_exit(struct translator *t, const struct exit_record *record);
+/* The displacement at `site` gets to an exit behind the block. */
+void translator_tail_exit(struct translator *t, uint8_t *site, struct exit_record *record);
+
+/* --- access.c --- */
+
+/* How wide an access is and what it does. */
+struct access {
+    unsigned size; /* bytes, up to a page */
+    bool write;
+};
+
+/* TEMP0 = effective address, without segment base, truncated to the address width (uses TEMP1). */
+void access_effective(struct translator *t, const ZydisDecodedOperand *memory);
+/* TEMP0 = linear address of the operand (uses TEMP1). False if segmentation makes it C's business.
+ */
+bool access_linear(struct translator *t, const ZydisDecodedOperand *memory);
+/* TEMP0 = host address of what TEMP0 names; clobbers TEMP1, TEMP2, and the flags if dead. */
+void access_check(struct translator *t, struct access access);
+/* The out-of-line part of a check. */
+void access_emit_miss(struct translator *t, const struct tail *tail);
+/* Guest register to host register `to`, and back (all 64 bits). */
+void access_load_guest(struct translator *t, enum host_register to, unsigned guest);
+void access_store_guest(struct translator *t, unsigned guest, enum host_register from);
+
+/* --- native.c --- */
+
+/* Emits the instruction; false when it cannot be native (then nothing was emitted and slow.c must
+ * do it). `prepared`: TEMP0 already holds the host address of the memory operand. */
+bool native_emit(struct translator *t, bool prepared);
+struct access native_access(const struct decoded *d);
+void native_emit_lea(struct translator *t);
+void native_emit_bit_memory(struct translator *t);
+void native_emit_xsave(struct translator *t, bool prepared);
+
+/* --- stackops.c --- */
+void stack_emit_push(struct translator *t);
+void stack_emit_pop(struct translator *t);
+void stack_emit_leave(struct translator *t);
+/* TEMP0 = linear address of [base + disp] on the stack. */
+void stack_address(struct translator *t, enum host_register base, int32_t disp);
+/* Moves the stack pointer, without touching flags. */
+void stack_adjust(struct translator *t, int32_t by);
+
+/* --- branch.c --- */
+void branch_emit(struct translator *t); /* any of the control transfer classes */
+/* Goes on at page offset `target` of the same or another page. */
+void branch_emit_edge(struct translator *t, int32_t target);
+/* The target rip is in TEMP0. */
+void branch_emit_dispatch(struct translator *t);
+/* Poll for attention at the start of a block that closes a loop. */
+void branch_emit_poll(struct translator *t, bool flags_live);
+
+/* --- translate.c --- */
+
+/* Translates the block at rip (page offset of `gpa`). NULL: the cache is full; flush and retry. */
+struct dbt_block *translate_block(struct dbt_vm *vm, const struct decode_features *features,
+                                  gpa_t gpa, const uint8_t *host, uint32_t mode, unsigned slot);
+
+/* One instruction with its memory operand in a buffer whose address is in scratch[1], for slow.c.
+ * Leaves by EXIT_THUNK. Returns the code's offset in the cache, 0 if the cache is full. */
+uint32_t translate_thunk(struct dbt_vm *vm, const struct decode_features *features,
+                         const struct decoded *d, uint32_t mode);
+
+/* DBT_FAULT with #UD or #NM recorded if the instruction's vector unit is off. */
+enum dbt_result translate_unit_check(struct dbt_vcpu *v, const struct decoded *d);
+
+/* The fixed stubs at the start of the cache. (stubs.c) */
+void stubs_emit(struct dbt_vm *vm);
+
+#endif

@@ -1,0 +1,131 @@
+/*
+ * One VM of the software engine: what its vCPUs share.
+ *
+ * A vCPU thread is either running (in translated code, or in this folder's C code between two looks
+ * at `attention`) or quiescent (asleep, waiting for a lock, inside a board callback). Whoever needs
+ * the others to hold no translations in hand (a page becomes watched, the code cache is emptied)
+ * opens an exclusive section: it waits until every other vCPU is quiescent and keeps them so.
+ *
+ * Lock order: translate, then exclusive. Both are taken only while quiescent.
+ */
+#ifndef SILL_ENGINE_DBT_VM_H
+#define SILL_ENGINE_DBT_VM_H
+
+#include <pthread.h>
+
+#include "engine/dbt/cache.h"
+#include "engine/dbt/decode.h"
+#include "engine/dbt/vcpu.h"
+#include "x86/kvmclock.h"
+#include "x86/lapic.h"
+
+#define DBT_MAX_VCPUS 64
+
+struct dbt_vm {
+    struct engine_vm_config config;
+    unsigned phys_bits; /* guest-physical address width, from CPUID */
+
+    struct decode_features features;
+    struct code_cache cache;
+    pthread_mutex_t translate; /* cache, slow paths' thunks, page watch bits */
+    /* Stubs: offsets in the cache. */
+    uint32_t stub_exit;   /* TEMP2: exit record's place in meta; leaves to the dispatcher */
+    uint32_t stub_memory; /* TLB miss: TEMP0 linear, TEMP2 access; returns TEMP0 host address */
+    uint32_t stub_leave;  /* registers already saved: back to dbt_enter's caller */
+    void (*enter)(struct dbt_vcpu *v, const void *code);
+    uint32_t modes[DBT_MODE_SLOTS]; /* mode of each jump cache slot in use */
+    _Atomic unsigned mode_count;
+
+    pthread_mutex_t exclusive;
+    pthread_cond_t exclusive_changed;
+    _Atomic bool exclusive_wanted;
+    struct dbt_vcpu *exclusive_owner;
+
+    struct lapic_bus *lapic_bus;
+    struct dbt_vcpu *_Atomic vcpu[DBT_MAX_VCPUS];
+
+    uint32_t tsc_khz;
+    uint64_t tsc_offset;
+    struct kvmclock clock;
+};
+
+/* What one vCPU needs besides the fields that translated code reaches. */
+struct dbt_runtime {
+    _Atomic bool running; /* not quiescent */
+    _Atomic bool kicked;
+    _Atomic bool asleep; /* halted: waits on the futex `attention` */
+    bool stopped_by_kick;
+    struct error failure; /* why the engine cannot go on, if text is not empty */
+    uint32_t generation;  /* of the cache when jump and fetch tables were filled */
+    uint32_t mode_slot;   /* slot of `mode_for_slot` */
+    uint32_t mode_for_slot;
+    bool mode_slot_valid;
+    bool interrupt_waiting;  /* something may be pending that could not be delivered */
+    uint8_t leave;           /* enum leave_reason */
+    bool thunk;              /* a slow path's thunk is what runs */
+    uint32_t jump_dirty;     /* jump cache tables that hold entries */
+    struct slow_cache *slow; /* slow.c's decoded instructions */
+    struct insn insn;        /* the one insn_execute() works on */
+    struct x86_vcpu_state scratch_state;
+    uint8_t bounce[4096] __attribute__((aligned(64)));
+    uint64_t large[64]; /* filter of 2 MiB regions filled from large pages, see mmu_flush_page() */
+    struct dbt_fetch_entry {
+        gva_t page; /* linear page | 1 for user rights; ~0 none */
+        gpa_t frame;
+        uint8_t *host;
+    } fetch[256];
+    struct dbt_counters {
+        uint64_t exits[16], memory_misses, memory_fills, tlb_flushes, slow, interrupts, exceptions,
+            lookups, links;
+    } counters;
+};
+
+/* Host address of a page of RAM or ROM, or NULL; *readonly tells ROM. Takes no lock. (mmu.c) */
+uint8_t *dbt_ram(const struct dbt_vm *vm, gpa_t page, bool *readonly);
+
+/* Fetch address translation: 0 and the frame, or DBT_FAULT with the exception recorded. (mmu.c) */
+SILL_CHECKED enum dbt_result mmu_fetch(struct dbt_vcpu *v, gva_t address, gpa_t *gpa,
+                                       uint8_t **host);
+/* TLB fill for translated code's access at `address`: the host address when it is plain RAM in one
+ * page, else NULL with *result DBT_FAULT, or DBT_NEXT for what slow.c must do. */
+uint8_t *mmu_access_host(struct dbt_vcpu *v, gva_t address, unsigned size, bool write,
+                         enum dbt_result *result);
+void mmu_drop_writable(struct dbt_vcpu *v, gpa_t page);
+
+/* Sees to it that writes to the page are noticed. Translation lock held. (smc.c) */
+void smc_watch(struct dbt_vm *vm, struct dbt_vcpu *v, gpa_t page);
+/* A write to watched memory is about to happen (vCPU) or has happened (device): drop blocks. */
+bool smc_written(struct dbt_vm *vm, struct dbt_vcpu *v, gpa_t gpa, uint64_t length);
+
+/* Quiescence. */
+void dbt_quiesce(struct dbt_vcpu *v);
+void dbt_unquiesce(struct dbt_vcpu *v);               /* may wait for an exclusive section to end */
+void dbt_lock(struct dbt_vm *vm, struct dbt_vcpu *v); /* the translation lock; v may be NULL */
+void dbt_unlock(struct dbt_vm *vm);
+void dbt_exclusive_begin(struct dbt_vm *vm, struct dbt_vcpu *v); /* translation lock held */
+void dbt_exclusive_end(struct dbt_vm *vm);
+void dbt_attend(struct dbt_vcpu *v); /* makes the vCPU look at its requests soon; any thread */
+
+/* Device space; the local APIC's page first, then the board. Heavy. (runtime.c) */
+uint64_t dbt_mmio_read(struct dbt_vcpu *v, gpa_t gpa, unsigned size);
+void dbt_mmio_write(struct dbt_vcpu *v, gpa_t gpa, unsigned size, uint64_t value);
+
+/* The paravirtual clock's and TSC's MSRs; false: not one of them. (clock.c) */
+bool clock_msr_read(struct dbt_vcpu *v, uint32_t index, uint64_t *value);
+bool clock_msr_write(struct dbt_vcpu *v, uint32_t index, uint64_t value);
+/* The host's TSC frequency. */
+uint32_t clock_tsc_khz(void);
+
+/* Takes over the neutral state's groups in `mask`. (state.c) */
+void dbt_load_state(struct dbt_vcpu *v, const struct x86_vcpu_state *state, unsigned mask);
+void dbt_save_state(struct dbt_vcpu *v, struct x86_vcpu_state *state, unsigned mask);
+
+/* The vector state goes to v->xsave (dbt_simd_unload() in vcpu.h) and back. */
+void dbt_simd_load(struct dbt_vcpu *v);
+/* Empties the code cache; translation lock held. */
+void dbt_flush_all(struct dbt_vm *vm, struct dbt_vcpu *v);
+
+/* Forget all jump cache entries of the vCPU. */
+void dbt_jump_flush(struct dbt_vcpu *v);
+
+#endif
