@@ -373,7 +373,7 @@ static bool emit_insn(struct translator *t)
         emit_rdtsc(t);
         return true;
     default:
-        branch_emit(t);
+        transfer_emit(t);
         return true;
     }
 }
@@ -436,7 +436,7 @@ static void emit_body(struct translator *t, enum block_end end)
     else if (end == END_CROSSING && t->count == 0)
         translator_emit_exit(t, translator_record(t, EXIT_SLOW, next));
     else
-        branch_emit_edge(t, next);
+        transfer_emit_edge(t, next);
 }
 
 static void translator_init(struct translator *t, struct dbt_vm *vm,
@@ -489,7 +489,7 @@ struct dbt_block *translate_block(struct dbt_vm *vm, const struct decode_feature
     if (t.count) {
         t.d = &t.insn[0];
         if (closes_loop(&t) && !t.step)
-            branch_emit_poll(&t, t.live_before[0] != 0);
+            transfer_emit_poll(&t, t.live_before[0] != 0);
     } else {
         static const struct decoded none;
 

@@ -5,7 +5,7 @@
  *     access.c     effective addresses and the inline TLB check before a memory access
  *     native.c     instructions re-emitted as themselves with host registers
  *     stackops.c   push, pop, leave
- *     branch.c     jumps, calls, returns, and how blocks are linked
+ *     transfer.c   jumps, calls, returns, and how blocks are linked
  *
  * A block's host code is laid out as
  *
@@ -116,14 +116,14 @@ void stack_address(struct translator *t, enum host_register base, int32_t disp);
 /* Moves the stack pointer, without touching flags. */
 void stack_adjust(struct translator *t, int32_t by);
 
-/* --- branch.c --- */
-void branch_emit(struct translator *t); /* any of the control transfer classes */
+/* --- transfer.c --- */
+void transfer_emit(struct translator *t); /* any of the control transfer classes */
 /* Goes on at page offset `target` of the same or another page. */
-void branch_emit_edge(struct translator *t, int32_t target);
+void transfer_emit_edge(struct translator *t, int32_t target);
 /* The target rip is in TEMP0. */
-void branch_emit_dispatch(struct translator *t);
+void transfer_emit_dispatch(struct translator *t);
 /* Poll for attention at the start of a block that closes a loop. */
-void branch_emit_poll(struct translator *t, bool flags_live);
+void transfer_emit_poll(struct translator *t, bool flags_live);
 
 /* --- translate.c --- */
 

@@ -1,0 +1,271 @@
+/*
+ * Control transfers in translated code, and how one block reaches the next.
+ *
+ * Within a code page the target's place is known for good: the jump starts as an exit to the
+ * dispatcher, which then patches it to the target's block (EXIT_CHAIN). To another page, or through
+ * a register, the way goes by the jump cache, whose entries live no longer than the mapping:
+ *
+ *     pext  TEMP1, TEMP0, jump_mask        0 while attention is wanted: entry 0 never matches
+ *     lea   TEMP1, [TEMP1 * 2]
+ *     mov   TEMP2, rcx
+ *     mov   rcx, gs:[jump.neg_rip + TEMP1 * 8]
+ *     lea   rcx, [rcx + TEMP0]             0 on a hit
+ *     jrcxz hit;  jmp miss
+ * hit:mov   rcx, TEMP2
+ *     jmp   gs:[jump.code + TEMP1 * 8]
+ *
+ * None of it touches the guest's flags.
+ */
+#include "engine/dbt/translator.h"
+
+_Static_assert(sizeof(struct dbt_jump_entry) == 16, "the index arithmetic below");
+
+static struct host_memory jump_field(const struct translator *t, size_t field)
+{
+    return (struct host_memory){
+        .base = HOST_NONE,
+        .index = TEMP1,
+        .scale = 8,
+        .gs = true,
+        .disp = (int32_t)(offsetof(struct dbt_vcpu, jump) +
+                          t->slot * DBT_JUMP_SIZE * sizeof(struct dbt_jump_entry) + field),
+    };
+}
+
+static bool same_page(int32_t offset)
+{
+    return offset >= 0 && offset < (int32_t)GUEST_PAGE_SIZE;
+}
+
+/* `to` = the rip of page offset `offset`. */
+static void load_rip(struct translator *t, enum host_register to, int32_t offset)
+{
+    emit_load(&t->e, to, VCPU_FIELD(page_base));
+    if (is_code64(t))
+        emit_lea(&t->e, to, host_at(to, offset));
+    else
+        emit_lea32(&t->e, to, host_at(to, offset));
+}
+
+void transfer_emit_dispatch(struct translator *t)
+{
+    struct emitter *e = &t->e;
+    uint8_t *miss;
+    struct exit_record *record = translator_record(t, EXIT_LOOKUP, t->d->offset);
+
+    if (t->step) {
+        translator_emit_exit(t, record);
+        return;
+    }
+    emit_pext_memory(e, TEMP1, TEMP0, VCPU_FIELD(jump_mask));
+    emit_lea32(e, TEMP1, (struct host_memory){.base = TEMP1, .index = TEMP1, .scale = 1});
+    emit_mov(e, TEMP2, HOST_RCX);
+    emit_load(e, HOST_RCX, jump_field(t, offsetof(struct dbt_jump_entry, neg_rip)));
+    emit_lea(e, HOST_RCX, (struct host_memory){.base = HOST_RCX, .index = TEMP0, .scale = 1});
+    emit_jrcxz(e, 5);
+    miss = emit_jmp32(e);
+    emit_mov(e, HOST_RCX, TEMP2);
+    emit_jmp_memory(e, jump_field(t, offsetof(struct dbt_jump_entry, code)));
+
+    /* miss: */
+    if (!e->overflow)
+        emit_link(miss, e->at);
+    emit_mov(e, HOST_RCX, TEMP2);
+    translator_emit_exit(t, record);
+}
+
+/* Where the displacement at `site` must lead for page offset `target`: to an exit that links it. */
+static void link_edge(struct translator *t, uint8_t *site, int32_t target)
+{
+    struct exit_record *record = translator_record(t, t->step ? EXIT_AT : EXIT_CHAIN, target);
+
+    if (record)
+        record->patch = cache_offset(t, site);
+    translator_tail_exit(t, site, record);
+}
+
+void transfer_emit_edge(struct translator *t, int32_t target)
+{
+    if (same_page(target)) {
+        emit_align(&t->e, 1, 4); /* so that the displacement can be patched in one store */
+        link_edge(t, emit_jmp32(&t->e), target);
+        return;
+    }
+    load_rip(t, TEMP0, target);
+    transfer_emit_dispatch(t);
+}
+
+/* As transfer_emit_edge(), reached by a conditional jump whose displacement is at `site`. */
+static void conditional_edge(struct translator *t, uint8_t *site, int32_t target)
+{
+    if (same_page(target)) {
+        link_edge(t, site, target);
+        return;
+    }
+    if (!t->e.overflow)
+        emit_link(site, t->e.at);
+    load_rip(t, TEMP0, target);
+    transfer_emit_dispatch(t);
+}
+
+void transfer_emit_poll(struct translator *t, bool flags_live)
+{
+    struct emitter *e = &t->e;
+    struct exit_record *record =
+        translator_record(t, EXIT_AT, (int32_t)(t->block->gpa & (GUEST_PAGE_SIZE - 1)));
+
+    if (!flags_live) {
+        emit_cmp32_memory_imm8(e, VCPU_FIELD(attention), 0);
+        translator_tail_exit(t, emit_jcc32(e, 5), record); /* jne */
+        return;
+    }
+    emit_mov(e, TEMP2, HOST_RCX);
+    emit_load32(e, HOST_RCX, VCPU_FIELD(attention));
+    emit_jrcxz(e, 3 + 5);
+    emit_mov(e, HOST_RCX, TEMP2); /* 3 bytes */
+    translator_tail_exit(t, emit_jmp32(e), record);
+    emit_mov(e, HOST_RCX, TEMP2);
+}
+
+static int32_t next_offset(const struct translator *t)
+{
+    return t->d->offset + t->d->z.length;
+}
+
+static int32_t relative_target(const struct translator *t)
+{
+    return next_offset(t) + (int32_t)t->d->z.raw.imm[0].value.s;
+}
+
+static unsigned natural_size(const struct translator *t)
+{
+    return is_code64(t) ? 8 : 4;
+}
+
+/* Stores the return address; the stack pointer has yet to move. */
+static void push_return(struct translator *t)
+{
+    unsigned size = natural_size(t);
+
+    stack_address(t, HOST_R12, -(int32_t)size);
+    access_check(t, (struct access){.size = size, .write = true});
+    load_rip(t, TEMP1, next_offset(t));
+    if (size == 8)
+        emit_store(&t->e, host_at(TEMP0, 0), TEMP1);
+    else
+        emit_store32(&t->e, host_at(TEMP0, 0), TEMP1);
+}
+
+/* TEMP0 = the word that TEMP0 points to. */
+static void load_target(struct translator *t)
+{
+    if (is_code64(t))
+        emit_load(&t->e, TEMP0, host_at(TEMP0, 0));
+    else
+        emit_load32(&t->e, TEMP0, host_at(TEMP0, 0));
+}
+
+static void register_target(struct translator *t, unsigned guest)
+{
+    access_load_guest(t, TEMP0, guest);
+    if (!is_code64(t))
+        emit_mov32(&t->e, TEMP0, TEMP0);
+}
+
+static void emit_indirect(struct translator *t, bool call)
+{
+    const ZydisDecodedOperand *o = &t->d->operand[0];
+
+    if (t->d->memory) {
+        if (!access_linear(t, t->d->memory)) {
+            translator_emit_exit(t, translator_record(t, EXIT_SLOW, t->d->offset));
+            return;
+        }
+        access_check(t, (struct access){.size = natural_size(t)});
+        load_target(t);
+        if (call) {
+            emit_store(&t->e, VCPU_FIELD(scratch[2]), TEMP0);
+            push_return(t);
+            emit_load(&t->e, TEMP0, VCPU_FIELD(scratch[2]));
+            stack_adjust(t, -(int32_t)natural_size(t));
+        }
+    } else {
+        if (call)
+            push_return(t);
+        register_target(t, decode_gpr_number(o->reg.value)); /* call rsp: its old value */
+        if (call)
+            stack_adjust(t, -(int32_t)natural_size(t));
+    }
+    transfer_emit_dispatch(t);
+}
+
+static void emit_return(struct translator *t)
+{
+    stack_address(t, HOST_R12, 0);
+    access_check(t, (struct access){.size = natural_size(t)});
+    load_target(t);
+    stack_adjust(t, (int32_t)(natural_size(t) + (t->d->z.raw.imm[0].value.u & 0xffff)));
+    transfer_emit_dispatch(t);
+}
+
+/* jrcxz and loop share a test of rcx that leaves the flags alone. */
+static void emit_counter_branch(struct translator *t, bool loop)
+{
+    struct emitter *e = &t->e;
+    bool wide = t->d->z.address_width == 64;
+    uint8_t *nonzero;
+
+    if (loop) {
+        if (wide)
+            emit_lea(e, HOST_RCX, host_at(HOST_RCX, -1));
+        else
+            emit_lea32(e, HOST_RCX, host_at(HOST_RCX, -1));
+    }
+    if (!wide)
+        emit_byte(e, 0x67); /* jecxz */
+    emit_jrcxz(e, 5);
+    nonzero = emit_jmp32(e);
+
+    /* rcx is zero here. */
+    transfer_emit_edge(t, loop ? next_offset(t) : relative_target(t));
+    if (!e->overflow)
+        emit_link(nonzero, e->at);
+    transfer_emit_edge(t, loop ? relative_target(t) : next_offset(t));
+}
+
+void transfer_emit(struct translator *t)
+{
+    switch (t->d->class) {
+    case INSN_JMP:
+        transfer_emit_edge(t, relative_target(t));
+        break;
+    case INSN_JCC: {
+        emit_align(&t->e, 2, 4);
+        uint8_t *site = emit_jcc32(&t->e, t->d->z.opcode & 15);
+
+        transfer_emit_edge(t, next_offset(t));
+        conditional_edge(t, site, relative_target(t));
+        break;
+    }
+    case INSN_JRCXZ:
+        emit_counter_branch(t, false);
+        break;
+    case INSN_LOOP:
+        emit_counter_branch(t, true);
+        break;
+    case INSN_CALL:
+        push_return(t);
+        stack_adjust(t, -(int32_t)natural_size(t));
+        transfer_emit_edge(t, relative_target(t));
+        break;
+    case INSN_CALL_INDIRECT:
+        emit_indirect(t, true);
+        break;
+    case INSN_JMP_INDIRECT:
+        emit_indirect(t, false);
+        break;
+    default:
+        emit_return(t);
+        break;
+    }
+}
