@@ -65,6 +65,8 @@ struct x86_events {
     uint8_t exception_vector;
     bool exception_has_error;
     uint32_t exception_error;
+    bool interrupt_taken; /* an external interrupt left the APIC or 8259 but is not delivered yet */
+    uint8_t interrupt_vector;
     bool interrupt_shadow; /* after STI or MOV SS: no interrupt before the next instruction ends */
     bool nmi_pending;
     bool nmi_blocked; /* inside an NMI handler, until IRET */

@@ -1,0 +1,80 @@
+/*
+ * What the files of the KVM engine share: vm.c (VM, memory slots, messages), run.c (vCPU and its
+ * exits), state.c (the neutral state), probe.c (what this host's KVM can do). The interface is the
+ * kernel's Documentation/virt/kvm/api.rst; its section names are the ioctls'.
+ *
+ * The interrupt controllers are split (KVM_CAP_SPLIT_IRQCHIP): local APICs in the kernel, IOAPIC
+ * and 8259 in the board.
+ */
+#ifndef SILL_ENGINE_KVM_KVM_H
+#define SILL_ENGINE_KVM_KVM_H
+
+#include <linux/kvm.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <sys/types.h>
+
+#include "engine/engine.h"
+
+/* Distinct level-triggered messages that KVM is told to report the EOI of; see vm.c. */
+#define KVM_LEVEL_ROUTES 256
+
+struct engine_vm {
+    int kvm_fd; /* /dev/kvm */
+    int fd;
+    size_t run_size; /* of a vCPU's shared page */
+    struct engine_vm_config config;
+    struct engine_vcpu **vcpu; /* config.vcpus places */
+
+    /* The slots as the kernel has them; control thread only. A size of 0 is a free one. */
+    struct memory_slot slot[MEMORY_MAX_SLOTS];
+
+    _Atomic bool extint; /* the 8259's INT wire */
+
+    pthread_mutex_t route_lock; /* innermost; around `route` and what follows */
+    struct kvm_irq_routing *route;
+    unsigned route_oldest;
+
+    uint32_t *msr_list; /* the MSRs this KVM can save */
+    unsigned msr_count;
+};
+
+struct engine_vcpu {
+    struct engine_vm *vm;
+    unsigned index;
+    int fd;
+    struct kvm_run *run;
+    bool unfinished; /* the kernel has still to complete the last exit's I/O instruction */
+
+    /* Requests from other threads; poke() makes run() look at them. */
+    _Atomic bool kicked;
+    _Atomic bool nmi;
+    _Atomic pid_t tid; /* the thread inside run(), or 0 */
+};
+
+/* ioctl(), repeated while signals interrupt it; 0 or more, or negative errno. */
+int kvm_ioctl(int fd, unsigned long request, void *argument);
+/* Opens /dev/kvm and checks that it is one we can use; the sentence says what to do if not. */
+SILL_CHECKED int kvm_open(int *fd, struct error *err);
+SILL_CHECKED int kvm_create_vm(int kvm_fd, struct error *err); /* the fd or negative errno */
+
+/* probe.c */
+void kvm_probe(struct engine_info *info);
+
+/* run.c */
+SILL_CHECKED int kvm_vcpu_create(struct engine_vcpu **out, struct engine_vm *vm, unsigned index,
+                                 struct error *err);
+void kvm_vcpu_destroy(struct engine_vcpu *vcpu);
+void kvm_vcpu_run(struct engine_vcpu *vcpu, struct engine_exit *exit);
+void kvm_vcpu_kick(struct engine_vcpu *vcpu);
+void kvm_vcpu_nmi(struct engine_vcpu *vcpu);
+/* Makes the vCPU's thread leave the guest and look at the requests. Any thread. */
+void kvm_vcpu_poke(struct engine_vcpu *vcpu);
+
+/* state.c */
+SILL_CHECKED int kvm_vcpu_get_state(struct engine_vcpu *vcpu, struct x86_vcpu_state *state,
+                                    unsigned mask);
+SILL_CHECKED int kvm_vcpu_set_state(struct engine_vcpu *vcpu, const struct x86_vcpu_state *state,
+                                    unsigned mask);
+
+#endif
