@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-int error_set(struct error *err, int code, const char *format, ...)
+void error_write(struct error *err, const char *format, ...)
 {
     if (err) {
         va_list args;
@@ -13,21 +13,27 @@ int error_set(struct error *err, int code, const char *format, ...)
         vsnprintf(err->text, sizeof(err->text), format, args);
         va_end(args);
     }
-    return code;
+}
+
+/* As much of `text` as there is room for. */
+static void append(struct error *err, const char *text)
+{
+    size_t used = strlen(err->text);
+    size_t length = strnlen(text, sizeof(err->text) - 1 - used);
+    memcpy(err->text + used, text, length);
+    err->text[used + length] = '\0';
 }
 
 int error_prefix(struct error *err, int code, const char *format, ...)
 {
     if (err) {
-        char text[2 * sizeof(err->text)];
+        struct error cause = *err;
         va_list args;
         va_start(args, format);
-        vsnprintf(text, sizeof(err->text) - strlen(": "), format, args);
+        vsnprintf(err->text, sizeof(err->text), format, args);
         va_end(args);
-        strcat(text, ": ");
-        strcat(text, err->text);
-        text[sizeof(err->text) - 1] = '\0';
-        strcpy(err->text, text);
+        append(err, ": ");
+        append(err, cause.text);
     }
     return code;
 }

@@ -15,11 +15,18 @@ struct error {
 };
 
 /*
- * Writes the sentence (printf style, no trailing newline or full stop needed) and returns `code`,
- * so that a caller can write `return error_set(err, -EINVAL, "...")`. `err` may be NULL.
+ * Writes the sentence (printf style, no trailing newline or full stop needed) and gives `code`, so
+ * that a caller can write `return error_set(err, -EINVAL, "...")`. `err` may be NULL. A macro, for
+ * then the compiler sees that a failure never becomes 0; `code` is evaluated first, so that it may
+ * be -errno.
  */
-int error_set(struct error *err, int code, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
+#define error_set(err, code, ...)                                                                  \
+    ({                                                                                             \
+        int error_code_ = (code);                                                                  \
+        error_write((err), __VA_ARGS__);                                                           \
+        error_code_;                                                                               \
+    })
+void error_write(struct error *err, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* Puts "prefix: " before the sentence that is there and returns `code`. */
 int error_prefix(struct error *err, int code, const char *format, ...)
