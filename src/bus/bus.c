@@ -16,6 +16,7 @@
  */
 #include "bus/bus.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdatomic.h>
@@ -76,7 +77,7 @@ void bus_done(struct bus *bus)
 
 static struct bus_table *table_new(unsigned capacity)
 {
-    struct bus_table *table = calloc(1, sizeof(*table) + 2 * capacity * sizeof(struct entry));
+    struct bus_table *table = calloc(1, sizeof(*table) + sizeof(struct entry) * 2 * capacity);
     if (!table)
         return NULL;
     table->capacity = capacity;
@@ -320,6 +321,7 @@ static enum bus_result region_read_part(const struct found *at, uint64_t offset,
 enum bus_result bus_read(struct bus *bus, enum bus_space space, uint64_t address, unsigned size,
                          uint64_t *value)
 {
+    assert(size <= 8); /* engines know no wider access */
     struct found at;
     enum extent extent = look_up(bus, space, address, size, &at);
 
@@ -362,6 +364,7 @@ static enum bus_result region_write(const struct found *at, uint64_t offset, uns
 enum bus_result bus_write(struct bus *bus, enum bus_space space, uint64_t address, unsigned size,
                           uint64_t value)
 {
+    assert(size <= 8); /* engines know no wider access */
     struct found at;
     enum extent extent = look_up(bus, space, address, size, &at);
 

@@ -172,12 +172,12 @@ void *memory_host(const struct memory *mem, gpa_t gpa, uint64_t length, bool wri
 
 /*
  * The first piece of [gpa, gpa + length) that lies in one slot: its host address, and its length in
- * `*piece`. NULL when `gpa` is no memory.
+ * `*piece`. NULL when nothing is left, or when `gpa` is no memory.
  */
 static uint8_t *first_piece(const struct memory *mem, gpa_t gpa, uint64_t length, bool write,
                             uint64_t *piece)
 {
-    const struct memory_slot *slot = find_access(mem, gpa, write);
+    const struct memory_slot *slot = length ? find_access(mem, gpa, write) : NULL;
     if (!slot)
         return NULL;
     uint64_t offset = gpa - slot->gpa;
@@ -187,10 +187,10 @@ static uint8_t *first_piece(const struct memory *mem, gpa_t gpa, uint64_t length
 
 static int check_range(const struct memory *mem, gpa_t gpa, uint64_t length, bool write)
 {
-    for (uint64_t done = 0, piece; done < length; done += piece)
-        if (!first_piece(mem, gpa + done, length - done, write, &piece))
-            return -EFAULT;
-    return 0;
+    uint64_t done = 0, piece;
+    while (first_piece(mem, gpa + done, length - done, write, &piece))
+        done += piece;
+    return done < length ? -EFAULT : 0;
 }
 
 int memory_read(const struct memory *mem, gpa_t gpa, void *to, uint64_t length)
@@ -198,9 +198,11 @@ int memory_read(const struct memory *mem, gpa_t gpa, void *to, uint64_t length)
     int ret = check_range(mem, gpa, length, false);
     if (ret)
         return ret;
-    for (uint64_t done = 0, piece; done < length; done += piece) {
-        const uint8_t *host = first_piece(mem, gpa + done, length - done, false, &piece);
+    uint64_t done = 0, piece;
+    const uint8_t *host;
+    while ((host = first_piece(mem, gpa + done, length - done, false, &piece))) {
         memcpy((uint8_t *)to + done, host, piece);
+        done += piece;
     }
     return 0;
 }
@@ -210,9 +212,11 @@ int memory_write(struct memory *mem, gpa_t gpa, const void *from, uint64_t lengt
     int ret = check_range(mem, gpa, length, true);
     if (ret)
         return ret;
-    for (uint64_t done = 0, piece; done < length; done += piece) {
-        uint8_t *host = first_piece(mem, gpa + done, length - done, true, &piece);
+    uint64_t done = 0, piece;
+    uint8_t *host;
+    while ((host = first_piece(mem, gpa + done, length - done, true, &piece))) {
         memcpy(host, (const uint8_t *)from + done, piece);
+        done += piece;
     }
     memory_mark_written(mem, gpa, length);
     return 0;

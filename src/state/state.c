@@ -280,7 +280,7 @@ static int load_header(struct reader *reader, const struct state_desc *desc, uin
     if (take(reader, &name_length, sizeof(name_length)) || take(reader, name, name_length))
         return error_set(err, -EBADMSG, "saved state ends where that of %s should be", desc->name);
     name[name_length] = '\0';
-    if (strlen(name) != name_length || strcmp(name, desc->name))
+    if (strlen(name) != name_length || strcmp(name, desc->name) != 0)
         return error_set(err, -EBADMSG, "saved state has another device where %s should be",
                          desc->name);
     if (take(reader, version, sizeof(*version)) || take(reader, &length, sizeof(length)) ||
