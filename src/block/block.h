@@ -39,7 +39,7 @@ struct block_request {
     void (*done)(struct block_request *request, int result);
 
     struct block_request *next; /* links a batch for block_submit(); the image's afterwards */
-    unsigned step;              /* the image's: how a range operation is tried */
+    unsigned attempt;           /* the image's; file_step.h */
     uint64_t finished;          /* the image's: bytes done so far */
 };
 
@@ -57,7 +57,7 @@ struct block_device {
     const struct block_ops *ops;
     uint64_t size; /* bytes, a multiple of BLOCK_SECTOR */
     bool read_only;
-    bool can_discard;          /* BLOCK_DISCARD gives space back */
+    bool can_discard;          /* BLOCK_DISCARD gives space back; else it does nothing */
     bool ignore_flush;         /* cache=unsafe */
     char path[BLOCK_PATH_MAX]; /* for messages */
 };
@@ -68,16 +68,29 @@ enum block_cache {
     BLOCK_CACHE_UNSAFE,       /* flush does nothing: fast, lost on a host crash */
 };
 
+enum block_format {
+    BLOCK_FORMAT_PROBE, /* raw, but refuse what looks like another format */
+    BLOCK_FORMAT_RAW,
+};
+
+enum block_aio {
+    BLOCK_AIO_AUTO, /* io_uring where the host allows it */
+    BLOCK_AIO_URING,
+    BLOCK_AIO_THREAD,
+};
+
 /* What `FILE[,key=value]...` says. */
 struct block_options {
     char path[BLOCK_PATH_MAX];
+    enum block_format format;          /* format=raw */
     bool read_only;                    /* readonly=on|off */
     enum block_cache cache;            /* cache=writeback|writethrough|unsafe */
     bool discard;                      /* discard=on|off, on by default */
+    enum block_aio aio;                /* aio=auto|io_uring|thread */
     char serial[BLOCK_SERIAL_MAX + 1]; /* serial=TEXT, for the device */
 };
 
-/* Parses the command line form; a comma in the file name is written twice. format=raw is known. */
+/* Parses the command line form; a comma in the file name is written twice. -EINVAL. */
 SILL_CHECKED int block_parse_options(struct block_options *options, const char *text,
                                      struct error *err);
 

@@ -61,22 +61,22 @@ struct virtio_transport {
 struct virtio_device_ops {
     /* Worker thread, no lock held: handles what is in the queue. Mandatory. */
     void (*serve)(struct virtio_queue *queue);
-    /* Control lock held, the worker is idle: waits until no request is in flight. */
+    /* Waits until no request is in flight; NULL when none outlives serve(). Control lock held, the
+     * worker is idle. */
     void (*drain)(struct virtio_queue *queue);
-    /* Device-specific configuration, 2.5; size 1, 2 or 4, naturally aligned. Bytes that the device
-     * lacks read as zero. Control lock held. */
-    uint32_t (*config_read)(struct virtio_device *vdev, unsigned offset, unsigned size);
-    void (*config_write)(struct virtio_device *vdev, unsigned offset, unsigned size,
-                         uint32_t value);
-    /* The driver reset the device; queues are stopped. Control lock held. */
+    /* The driver wrote device-specific configuration, 2.5; NULL: nothing is writable. Control lock
+     * held. */
+    void (*config_written)(struct virtio_device *vdev, unsigned offset, unsigned size,
+                           uint32_t value);
+    /* The driver reset the device; queues are stopped. NULL: nothing to do. Control lock held. */
     void (*reset)(struct virtio_device *vdev);
 };
 
 struct virtio_queue {
     struct virtio_device *vdev;
     unsigned index;
-    bool enabled; /* control lock */
-    uint16_t vector;
+    bool enabled;            /* by the driver; control lock */
+    _Atomic uint16_t vector; /* the transport's: written with the control lock */
 
     pthread_mutex_t lock; /* ring: the worker, and who completes requests */
     struct virtqueue ring;
@@ -86,9 +86,9 @@ struct virtio_queue {
     pthread_cond_t worker_idle; /* from the worker */
     pthread_t worker;
     bool worker_exists;
-    bool kicked; /* something may be in the queue */
-    bool busy;   /* inside serve() */
-    bool runs;   /* the queue may be served */
+    bool kicked;       /* something may be in the queue */
+    bool busy;         /* inside serve() */
+    _Atomic bool runs; /* the queue may be served */
     bool quit;
 };
 
@@ -100,6 +100,8 @@ struct virtio_device {
     enum virtio_type type;
     uint64_t features; /* what the device offers */
     unsigned queue_count;
+    const void *config; /* device-specific configuration as the driver reads it; control lock */
+    unsigned config_size;
 
     pthread_mutex_t control;
     uint64_t driver_features;
@@ -123,7 +125,8 @@ void virtio_init(struct virtio_device *vdev, enum virtio_type type, const char *
                  uint16_t queue_size, struct memory *memory);
 /* Ends the workers. */
 void virtio_done(struct virtio_device *vdev);
-/* Lifecycle (device.h): a paused device has idle workers and nothing in flight. */
+/* Lifecycle (device.h): a paused device has idle workers and nothing in flight. It is created
+ * paused; starting it is the first virtio_resume(). */
 void virtio_pause(struct virtio_device *vdev);
 void virtio_resume(struct virtio_device *vdev);
 
@@ -140,6 +143,10 @@ bool virtio_queue_pop(struct virtio_queue *queue, struct virtq_chain *chain);
 /* Pushes under the queue's lock and interrupts the driver if it wants that. */
 void virtio_queue_push(struct virtio_queue *queue, const struct virtq_chain *chain,
                        uint32_t written);
+/* The latest pop did not happen: the next one gives the same request. */
+void virtio_queue_unpop(struct virtio_queue *queue);
+/* The driver's request makes no sense: the queue hands out nothing more, and the driver is told. */
+void virtio_queue_break(struct virtio_queue *queue, const char *why);
 /* Wakes the worker, as a notification does. */
 void virtio_queue_kick(struct virtio_queue *queue);
 /* The driver broke a rule: DEVICE_NEEDS_RESET and a configuration interrupt. */
@@ -147,15 +154,21 @@ void virtio_needs_reset(struct virtio_device *vdev, const char *why);
 /* Device-specific configuration changed. */
 void virtio_config_changed(struct virtio_device *vdev);
 
-/* ---- for the transport: vCPU threads ---- */
+/* ---- for the transport ---- */
 
+/* vCPU thread, returns at once: wakes the worker of queue `index`. */
+void virtio_notify(struct virtio_device *vdev, unsigned index);
+/* transport->may_access() changed: stops or serves the queues. Takes the control lock. */
+void virtio_access_changed(struct virtio_device *vdev);
+
+/* The following with the control lock held. Those that stop queues wait for their workers. */
 void virtio_set_driver_features(struct virtio_device *vdev, unsigned word, uint32_t value);
-void virtio_set_status(struct virtio_device *vdev, uint8_t status);
-void virtio_notify(struct virtio_device *vdev, unsigned queue);
-/* Queue registers, 4.1.4.3; the control lock is held. */
+void virtio_set_status(struct virtio_device *vdev, uint8_t status); /* 0: reset */
+/* A read of device-specific configuration; bytes that the device lacks are zero. */
+uint32_t virtio_config_read(const struct virtio_device *vdev, unsigned offset, unsigned size);
+void virtio_config_write(struct virtio_device *vdev, unsigned offset, unsigned size,
+                         uint32_t value);
 void virtio_queue_enable(struct virtio_queue *queue);
 void virtio_queue_reset(struct virtio_queue *queue); /* VIRTIO_F_RING_RESET, 2.6.1 */
-/* transport->may_access() changed: stops or serves the queues. */
-void virtio_access_changed(struct virtio_device *vdev);
 
 #endif

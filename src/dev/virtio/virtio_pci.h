@@ -27,13 +27,16 @@
 struct virtio_pci {
     struct pci_device pci;
     struct virtio_device vdev;
-    uint32_t feature_select; /* the registers of that name; control lock of vdev */
+    /* Registers of the common configuration, 4.1.4.3; vdev's control lock. */
+    uint32_t feature_select;
     uint32_t driver_feature_select;
     uint16_t queue_select;
-    uint16_t config_vector;
-    uint8_t isr;               /* 4.1.4.5; isr_lock */
-    uint8_t cfg_access_offset; /* of the capability in configuration space */
+    _Atomic uint16_t config_vector; /* workers read it */
+
+    uint8_t cfg_access; /* where the configuration access capability is */
+
     pthread_mutex_t isr_lock;
+    uint8_t isr; /* 4.1.4.5; the INTx level follows it */
 };
 
 struct virtio_pci_config {
@@ -50,6 +53,7 @@ SILL_CHECKED int virtio_pci_attach(struct virtio_pci *v, const struct virtio_pci
 void virtio_pci_done(struct virtio_pci *v);
 
 /* struct device_ops members for devices with nothing of their own to do. */
+int virtio_pci_start(struct device *dev, struct error *err);
 void virtio_pci_pause(struct device *dev);
 void virtio_pci_resume(struct device *dev);
 void virtio_pci_reset(struct device *dev);

@@ -26,21 +26,22 @@
 
 struct virtqueue {
     /* Set by the owner while the queue does not run. */
-    const struct memory *memory; /* written through memory_mark_written() */
-    uint16_t max_size;           /* what the device offers, a power of two */
-    uint16_t size;               /* what the driver chose */
-    uint64_t desc;               /* gpa of the descriptor table */
-    uint64_t avail;              /* gpa of the driver area (available ring) */
-    uint64_t used;               /* gpa of the device area (used ring) */
-    bool event_index;            /* VIRTIO_F_EVENT_IDX was negotiated */
-    bool indirect;               /* VIRTIO_F_INDIRECT_DESC was negotiated */
+    struct memory *memory;
+    uint16_t max_size; /* what the device offers, a power of two */
+    uint16_t size;     /* what the driver chose */
+    uint64_t desc;     /* gpa of the descriptor table */
+    uint64_t avail;    /* gpa of the driver area (available ring) */
+    uint64_t used;     /* gpa of the device area (used ring) */
+    bool event_index;  /* VIRTIO_F_EVENT_IDX was negotiated */
+    bool indirect;     /* VIRTIO_F_INDIRECT_DESC was negotiated */
 
     uint16_t next_avail;     /* next entry of the available ring to take */
     uint16_t next_used;      /* next entry of the used ring to fill */
     uint16_t signalled_used; /* next_used at the time of the latest interrupt */
     bool signalled_valid;
-    bool broken;        /* the driver broke the rules */
-    uint16_t in_flight; /* chains popped and not yet pushed */
+    bool broken;            /* the driver broke the rules */
+    bool notifications_off; /* as the driver was told last */
+    uint16_t in_flight;     /* chains popped and not yet pushed */
 
     /* Host addresses of the rings; set by virtqueue_map(), not saved. */
     const uint8_t *desc_host;
@@ -75,6 +76,9 @@ SILL_CHECKED int virtqueue_map(struct virtqueue *vq);
 
 /* 1: *chain is the next request. 0: none. -EBADMSG: the queue is broken (now or already). */
 SILL_CHECKED int virtqueue_pop(struct virtqueue *vq, struct virtq_chain *chain);
+
+/* Takes back the latest virtqueue_pop(), whose chain must not have been pushed. */
+void virtqueue_unpop(struct virtqueue *vq);
 
 /* Gives the chain back, `written` bytes of its writable part filled from the front. */
 void virtqueue_push(struct virtqueue *vq, const struct virtq_chain *chain, uint32_t written);

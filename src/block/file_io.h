@@ -1,0 +1,35 @@
+/*
+ * Asynchronous requests on an open file: through io_uring (file_uring.c) or, where the host refuses
+ * that, on a thread that does one after the other (file_thread.c).
+ *
+ * Any thread submits. Completions come on the file's own I/O thread, which holds no lock then.
+ */
+#ifndef SILL_BLOCK_FILE_IO_H
+#define SILL_BLOCK_FILE_IO_H
+
+#include "block/block.h"
+
+struct file_io;
+
+struct file_io_ops {
+    const char *name;
+    void (*submit)(struct file_io *io, struct block_request *batch);
+    /* Nothing is in flight. Leaves the file open. */
+    void (*free)(struct file_io *io);
+};
+
+struct file_io {
+    const struct file_io_ops *ops;
+    int fd;
+};
+
+/* Chooses by `aio`; falls back (with a log line) only from BLOCK_AIO_AUTO. `path` is for messages.
+ */
+SILL_CHECKED int file_io_new(struct file_io **out, int fd, enum block_aio aio, const char *path,
+                             struct error *err);
+
+/* -errno of the host when it has no io_uring for us. */
+SILL_CHECKED int file_uring_new(struct file_io **out, int fd);
+SILL_CHECKED int file_thread_new(struct file_io **out, int fd);
+
+#endif
