@@ -321,7 +321,6 @@ static enum bus_result region_read_part(const struct found *at, uint64_t offset,
 enum bus_result bus_read(struct bus *bus, enum bus_space space, uint64_t address, unsigned size,
                          uint64_t *value)
 {
-    assert(size <= 8); /* engines know no wider access */
     struct found at;
     enum extent extent = look_up(bus, space, address, size, &at);
 
@@ -340,6 +339,7 @@ enum bus_result bus_read(struct bus *bus, enum bus_space space, uint64_t address
 
     /* Too wide for the region, or over its end, or over two registers. */
     unsigned half = size / 2;
+    assert(half <= 4); /* engines know no access of more than 8 bytes */
     uint64_t low, high;
     enum bus_result result = bus_read(bus, space, address, half, &low);
     result = worse(result, bus_read(bus, space, address + half, half, &high));
@@ -364,7 +364,6 @@ static enum bus_result region_write(const struct found *at, uint64_t offset, uns
 enum bus_result bus_write(struct bus *bus, enum bus_space space, uint64_t address, unsigned size,
                           uint64_t value)
 {
-    assert(size <= 8); /* engines know no wider access */
     struct found at;
     enum extent extent = look_up(bus, space, address, size, &at);
 
@@ -374,6 +373,7 @@ enum bus_result bus_write(struct bus *bus, enum bus_space space, uint64_t addres
         return region_write(&at, address - at.base, size, value);
 
     unsigned half = size / 2;
+    assert(half <= 4); /* engines know no access of more than 8 bytes */
     enum bus_result result = bus_write(bus, space, address, half, value);
     return worse(result, bus_write(bus, space, address + half, half, value >> half * 8));
 }
