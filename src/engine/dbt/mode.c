@@ -1,0 +1,93 @@
+/*
+ * The mode word that translated blocks are keyed by, from the architectural state: see enum
+ * dbt_mode. Called after every change of a control register, segment register, RFLAGS bit or
+ * debug register that it depends on. vCPU thread.
+ *
+ * Bits that mean nothing in a mode are 0 in it, so that one block serves all their values.
+ */
+#include "engine/dbt/vcpu.h"
+#include "x86/arch.h"
+
+static uint32_t fpu_bits(const struct dbt_vcpu *v)
+{
+    const uint64_t avx = X86_XCR0_SSE | X86_XCR0_AVX;
+    bool ts = v->cr0 & X86_CR0_TS;
+    uint32_t mode = 0;
+
+    if (ts || (v->cr0 & X86_CR0_EM))
+        mode |= DBT_MODE_NO_X87 | DBT_MODE_NO_SSE;
+    if (!(v->cr4 & X86_CR4_OSFXSR))
+        mode |= DBT_MODE_NO_SSE;
+    if (ts || !(v->cr4 & X86_CR4_OSXSAVE) || (v->xcr0 & avx) != avx)
+        mode |= DBT_MODE_NO_AVX;
+    if (ts && (v->cr0 & X86_CR0_MP))
+        mode |= DBT_MODE_MP_TS;
+    return mode;
+}
+
+/* Some breakpoint of DR7 is on and watches instruction fetches. */
+static bool has_instruction_breakpoint(uint64_t dr7)
+{
+    for (unsigned i = 0; i < 4; i++)
+        if (X86_DR7_ENABLED(dr7, i) && X86_DR7_TYPE(dr7, i) == 0)
+            return true;
+    return false;
+}
+
+static bool is_flat(const struct x86_segment *s, bool protected)
+{
+    const uint16_t writable_data = X86_SEGMENT_PRESENT | X86_SEGMENT_S | X86_TYPE_WRITABLE;
+    const uint16_t mask = writable_data | X86_TYPE_CODE | X86_TYPE_EXPAND_DOWN;
+
+    if (s->base != 0 || s->limit != 0xffffffff)
+        return false;
+    return !protected || (s->attributes & mask) == writable_data;
+}
+
+/* Code and stack sizes, and whether the data segments can be ignored. */
+static uint32_t segment_bits(const struct dbt_vcpu *v, bool protected)
+{
+    uint16_t cs = v->segment[X86_CS].attributes;
+    uint32_t mode = 0;
+
+    if (v->efer & X86_EFER_LMA) {
+        mode |= DBT_MODE_LMA;
+        if (cs & X86_SEGMENT_L)
+            return mode | DBT_MODE_CODE64;
+    }
+    if (cs & X86_SEGMENT_DB)
+        mode |= DBT_MODE_CODE32;
+    if (v->segment[X86_SS].attributes & X86_SEGMENT_DB)
+        mode |= DBT_MODE_STACK32;
+    if (is_flat(&v->segment[X86_DS], protected) && is_flat(&v->segment[X86_ES], protected) &&
+        is_flat(&v->segment[X86_SS], protected))
+        mode |= DBT_MODE_FLAT;
+    return mode;
+}
+
+void mode_update(struct dbt_vcpu *v)
+{
+    bool protected = v->cr0 & X86_CR0_PE;
+    bool ac = v->flags_sys & X86_FLAG_AC;
+    uint32_t mode = fpu_bits(v) | segment_bits(v, protected);
+    unsigned cpl = 0;
+
+    if (protected) {
+        mode |= DBT_MODE_PROTECTED;
+        cpl = X86_SEGMENT_DPL(v->segment[X86_SS].attributes);
+        if (v->flags_sys & X86_FLAG_VM) {
+            mode |= DBT_MODE_VM86;
+            cpl = 3;
+        }
+    }
+    mode |= cpl;
+    if (cpl < 3 && (ac || !(v->cr4 & X86_CR4_SMAP)))
+        mode |= DBT_MODE_AC;
+    if (cpl == 3 && ac && (v->cr0 & X86_CR0_AM))
+        mode |= DBT_MODE_ALIGN;
+    if (v->flags_sys & X86_FLAG_TF)
+        mode |= DBT_MODE_TF;
+    if (has_instruction_breakpoint(v->dr7))
+        mode |= DBT_MODE_DEBUG;
+    v->mode = mode;
+}
