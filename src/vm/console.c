@@ -41,9 +41,9 @@ struct console {
     struct char_backend backend;
     struct console_events events;
     enum console_kind kind;
-    char *path;           /* socket: to be removed */
-    struct stat identity; /* of the socket file that console_new() made */
-    int listener;         /* socket; else -1 */
+    struct sockaddr_un address; /* socket: of the file to be removed, else empty */
+    struct stat identity;       /* of the socket file that console_new() made */
+    int listener;               /* socket; else -1 */
 
     /* I/O thread. */
     int input;     /* -1: none, or at its end */
@@ -421,18 +421,13 @@ static int open_socket(struct console *console, const char *path, struct error *
             goto fail;
         result = bind(fd, name, sizeof(address)) < 0 ? -errno : 0;
     }
-    if (!result && listen(fd, 4) < 0)
+    if (!result && (listen(fd, 4) < 0 || stat(path, &console->identity) < 0))
         result = -errno;
     if (result) {
         error_set(err, result, "cannot make the console socket '%s': %s", path, strerror(-result));
         goto fail;
     }
-    console->path = strdup(path);
-    if (!console->path || stat(path, &console->identity) < 0) {
-        result = error_set(err, -ENOMEM, "cannot make the console socket '%s'", path);
-        unlink(path);
-        goto fail;
-    }
+    console->address = address;
     console->listener = fd;
     return 0;
 
@@ -491,14 +486,12 @@ void console_free(struct console *console)
 {
     if (!console)
         return;
-    if (console->path) {
-        struct stat now;
-        /* Only the file that is ours: somebody may have put another in its place. */
-        if (lstat(console->path, &now) == 0 && now.st_ino == console->identity.st_ino &&
-            now.st_dev == console->identity.st_dev)
-            unlink(console->path);
-        free(console->path);
-    }
+    struct stat now;
+    /* Only the file that is ours: somebody may have put another in its place. */
+    const char *path = console->address.sun_path;
+    if (path[0] && lstat(path, &now) == 0 && now.st_ino == console->identity.st_ino &&
+        now.st_dev == console->identity.st_dev)
+        unlink(path);
     if (console->listener >= 0)
         close(console->listener);
     if (console->output >= 0)
