@@ -21,7 +21,7 @@ SOMEBODYS_PATH = re.compile(r"/(home|root|work|Users)/")
 
 
 def tracked(*patterns):
-    """The files that git knows, those of a checkout without git included."""
+    """The files of the tree that git knows."""
     listed = subprocess.run(["git", "ls-files", "--", *patterns], cwd=ROOT, text=True,
                             stdout=subprocess.PIPE, check=True).stdout.split("\n")
     return [ROOT / name for name in listed if name and (ROOT / name).is_file()]
