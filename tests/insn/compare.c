@@ -1,0 +1,201 @@
+/*
+ * Compares what the bare CPU and the engine made of a case, and prints the difference with the
+ * instruction and the inputs that it can be repeated from.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <Zydis/Zydis.h>
+
+#include "insn.h"
+
+/* Of RFLAGS: CF PF AF ZF SF DF OF NT AC ID. The rest cannot change here, or (RF) belongs to how an
+ * exception was delivered. */
+#define COMPARED_FLAGS 0x244cd5ull
+
+static const char *const gpr_names[] = {"rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
+                                        "r8",  "r9",  "r10", "r11", "r12", "r13", "r14", "r15"};
+
+/* XSAVE areas leave components in their initial state out; writes those states in. FOP, FIP and FDP
+ * are cleared: processors keep them or not as they like. */
+static void complete_xsave(const uint8_t *from, uint8_t *to)
+{
+    uint64_t present;
+
+    memcpy(to, from, 832);
+    memcpy(&present, from + 512, 8);
+    memset(to + 6, 0, 18);
+    memset(to + 28, 0, 4);
+    memset(to + 416, 0, 160);
+    if (!(present & 1)) {
+        memset(to, 0, 6);
+        to[0] = 0x7f;
+        to[1] = 0x03;
+        memset(to + 32, 0, 128);
+    }
+    if (!(present & 2))
+        memset(to + 160, 0, 256);
+    if (!(present & 4))
+        memset(to + 576, 0, 256);
+    for (int i = 0; i < 8; i++)
+        memset(to + 32 + 16 * i + 10, 0, 6);
+}
+
+static void print_bytes(const char *name, const uint8_t *bytes, unsigned count)
+{
+    printf("%s", name);
+    for (unsigned i = count; i-- > 0;)
+        printf("%02x%s", bytes[i], i && i % 8 == 0 ? "_" : "");
+}
+
+/* One line for a value that differs. */
+static void print_pair(const char *name, const uint8_t *in, const uint8_t *bare,
+                       const uint8_t *engine, unsigned count)
+{
+    printf("    %-8s", name);
+    print_bytes(" in ", in, count);
+    print_bytes("  cpu ", bare, count);
+    print_bytes("  engine ", engine, count);
+    putchar('\n');
+}
+
+struct region {
+    const char *name;
+    unsigned offset, size, step;
+};
+
+static bool compare_xsave(const struct insn_case *bare, const struct insn_case *engine, bool print)
+{
+    static const struct region regions[] = {
+        {"fcw", 0, 2, 2},    {"fsw", 2, 2, 2},      {"ftw", 4, 1, 1},           {"mxcsr", 24, 4, 4},
+        {"st", 32, 128, 16}, {"xmm", 160, 256, 16}, {"ymm high", 576, 256, 16},
+    };
+    uint8_t in[832], a[832], b[832];
+
+    complete_xsave(bare->in.xsave, in);
+    complete_xsave(bare->out.xsave, a);
+    complete_xsave(engine->out.xsave, b);
+    if (memcmp(a, b, 512) == 0 && memcmp(a + 576, b + 576, 256) == 0)
+        return true;
+    for (size_t r = 0; print && r < ARRAY_SIZE(regions); r++) {
+        const struct region *g = &regions[r];
+        for (unsigned at = 0; at < g->size; at += g->step) {
+            unsigned o = g->offset + at;
+            char name[16];
+            snprintf(name, sizeof(name), g->size > g->step ? "%s%u" : "%s", g->name, at / g->step);
+            if (memcmp(a + o, b + o, g->step) != 0)
+                print_pair(name, in + o, a + o, b + o, g->step);
+        }
+    }
+    return false;
+}
+
+static bool compare_memory(const struct insn_case *bare, const struct insn_case *engine, bool print)
+{
+    if (memcmp(bare->out.memory, engine->out.memory, MEMORY_BYTES) == 0)
+        return true;
+    for (unsigned at = 0; print && at < MEMORY_BYTES; at += 8) {
+        char name[16];
+        snprintf(name, sizeof(name), "[+%03x]", at);
+        if (memcmp(bare->out.memory + at, engine->out.memory + at, 8) != 0)
+            print_pair(name, bare->in.memory + at, bare->out.memory + at, engine->out.memory + at,
+                       8);
+    }
+    return false;
+}
+
+static void print_number(const char *name, uint64_t in, uint64_t bare, uint64_t engine)
+{
+    printf("    %-8s in %016" PRIx64 "  cpu %016" PRIx64 "  engine %016" PRIx64 "\n", name, in,
+           bare, engine);
+}
+
+static bool compare_fault(const struct insn_case *bare, const struct insn_case *engine, bool print)
+{
+    bool page_fault = bare->fault_vector == 14;
+
+    if (bare->fault_vector == engine->fault_vector &&
+        (bare->fault_vector == NO_FAULT ||
+         (bare->fault_error == engine->fault_error && bare->fault_rip == engine->fault_rip &&
+          (!page_fault || bare->fault_address == engine->fault_address))))
+        return true;
+    if (print && engine->fault_vector == FAULT_HANG)
+        printf("    the engine hangs\n");
+    else if (print && engine->fault_vector == FAULT_CRASH)
+        printf("    the guest shuts down (triple fault)\n");
+    else if (print)
+        printf("    exception (ffff: none): cpu %" PRIx64 " error %" PRIx64 " at %" PRIx64
+               " cr2 %" PRIx64 ", engine %" PRIx64 " error %" PRIx64 " at %" PRIx64 " cr2 %" PRIx64
+               "\n",
+               bare->fault_vector, bare->fault_error, bare->fault_rip,
+               page_fault ? bare->fault_address : 0, engine->fault_vector, engine->fault_error,
+               engine->fault_rip, page_fault ? engine->fault_address : 0);
+    return false;
+}
+
+static bool compare_all(const struct insn_case *bare, const struct insn_case *engine, bool print)
+{
+    uint64_t flags = (bare->out.rflags ^ engine->out.rflags) & COMPARED_FLAGS &
+                     ~(bare->fault_vector == NO_FAULT ? bare->undefined_flags : 0);
+    bool same = compare_fault(bare, engine, print);
+
+    if (!same && engine->fault_vector >= FAULT_CRASH && engine->fault_vector != NO_FAULT)
+        return false; /* there are no results to compare */
+    for (int i = 0; i < X86_GPR_COUNT; i++) {
+        if (bare->out.gpr[i] != engine->out.gpr[i]) {
+            same = false;
+            if (print)
+                print_number(gpr_names[i], bare->in.gpr[i], bare->out.gpr[i], engine->out.gpr[i]);
+        }
+    }
+    if (flags) {
+        same = false;
+        if (print)
+            print_number("rflags", bare->in.rflags, bare->out.rflags, engine->out.rflags);
+    }
+    if (bare->out.path != engine->out.path) {
+        same = false;
+        if (print)
+            printf("    branch: cpu %s, engine %s\n", bare->out.path ? "taken" : "not taken",
+                   engine->out.path ? "taken" : "not taken");
+    }
+    same &= compare_xsave(bare, engine, print);
+    same &= compare_memory(bare, engine, print);
+    return same;
+}
+
+static void print_code(const struct snippet *s)
+{
+    ZydisDisassembledInstruction insn;
+    unsigned at = 0;
+
+    while (at < s->length) {
+        bool known = ZYAN_SUCCESS(ZydisDisassembleIntel(ZYDIS_MACHINE_MODE_LONG_64, s->address + at,
+                                                        s->bytes + at, s->length - at, &insn));
+        unsigned length = known ? insn.info.length : s->length - at;
+        printf("    %08" PRIx64 "  ", s->address + at);
+        for (unsigned i = 0; i < length; i++)
+            printf("%02x ", s->bytes[at + i]);
+        printf(" %s\n", known ? insn.text : "(no instruction)");
+        at += length;
+    }
+}
+
+bool compare_outcomes(const struct snippet *s, const struct insn_case *bare,
+                      const struct insn_case *engine, bool verbose)
+{
+    if (compare_all(bare, engine, false))
+        return true;
+    if (!verbose)
+        return false;
+    printf("differs: %s\n", s->name);
+    print_code(s);
+    compare_all(bare, engine, true);
+    printf("    inputs: rflags %" PRIx64 ", memory operands around %" PRIx64 "\n    ",
+           bare->in.rflags, bare->window);
+    for (int i = 0; i < X86_GPR_COUNT; i++)
+        printf("%s %" PRIx64 "%s", gpr_names[i], bare->in.gpr[i], i == 7 ? "\n    " : " ");
+    putchar('\n');
+    return false;
+}
