@@ -23,30 +23,30 @@ static int select_auto(struct engine_choice *out, const struct engine_ops *const
 
     if (!info)
         return error_set(err, -ENOMEM, "out of memory");
-    out->engine = NULL;
+    out->ops = NULL;
     for (; *list; list++) {
         (*list)->probe(info);
         if (!info->usable) {
             note(passed_over, sizeof(passed_over), *list, info);
             continue;
         }
-        if (out->engine) /* usable too, but not fast, and a later one is there */
-            note(passed_over, sizeof(passed_over), out->engine, &out->info);
-        out->engine = *list;
+        if (out->ops) /* usable too, but not fast, and a later one is there */
+            note(passed_over, sizeof(passed_over), out->ops, &out->info);
+        out->ops = *list;
         out->info = *info;
         if (info->capabilities & ENGINE_CAP_FAST_SUPERVISOR)
             break;
     }
     free(info);
-    if (!out->engine)
+    if (!out->ops)
         return error_set(err, -ENODEV, "no engine works on this host: %s", passed_over);
     snprintf(out->reason, sizeof(out->reason), "%s",
              passed_over[0] ? passed_over : out->info.reason);
     return 0;
 }
 
-int engine_select(struct engine_choice *out, const char *name, const struct engine_ops *const *list,
-                  struct error *err)
+int engine_select_from(struct engine_choice *out, const char *name,
+                       const struct engine_ops *const *list, struct error *err)
 {
     if (!strcmp(name, "auto"))
         return select_auto(out, list, err);
@@ -57,7 +57,7 @@ int engine_select(struct engine_choice *out, const char *name, const struct engi
         if (!out->info.usable)
             return error_set(err, -ENODEV, "engine %s does not work here: %s", name,
                              out->info.reason);
-        out->engine = list[i];
+        out->ops = list[i];
         snprintf(out->reason, sizeof(out->reason), "asked for");
         return 0;
     }

@@ -40,9 +40,9 @@ static const char *chosen(const struct engine_ops *first, const char *name)
     const struct engine_ops *const list[] = {first, &software, NULL};
     struct error err;
 
-    if (engine_select(&choice, name, list, &err))
+    if (engine_select_from(&choice, name, list, &err))
         return "none";
-    return choice.engine->name;
+    return choice.ops->name;
 }
 
 static void auto_takes_kvm_only_at_hardware_speed(void **state)
@@ -66,10 +66,10 @@ static void an_absent_or_unknown_engine_is_an_error(void **state)
     const struct engine_ops *const list[] = {&absent, &absent, NULL};
     struct error err;
 
-    assert_int_equal(engine_select(&choice, "kvm", list, &err), -ENODEV);
+    assert_int_equal(engine_select_from(&choice, "kvm", list, &err), -ENODEV);
     assert_non_null(strstr(err.text, "/dev/kvm does not exist"));
-    assert_int_equal(engine_select(&choice, "auto", list, &err), -ENODEV);
-    assert_int_equal(engine_select(&choice, "tcg", list, &err), -EINVAL);
+    assert_int_equal(engine_select_from(&choice, "auto", list, &err), -ENODEV);
+    assert_int_equal(engine_select_from(&choice, "tcg", list, &err), -EINVAL);
     assert_non_null(strstr(err.text, "tcg"));
 }
 
