@@ -44,7 +44,7 @@ struct memory {
 };
 
 enum memory_page_flags {
-    MEMORY_PAGE_DIRTY = 1 << 0,   /* written since the last memory_fetch_dirty() */
+    MEMORY_PAGE_DIRTY = 1 << 0,   /* written since it was last cleared */
     MEMORY_PAGE_WATCHED = 1 << 1, /* an engine holds translated code from this page */
 };
 
