@@ -240,7 +240,7 @@ static void choose_memory(struct snippet *s, unsigned instance, struct random *r
     if (stack && s->base == X86_RSP)
         s->displacement = (int8_t)s->displacement / 2;
     s->address32 = one_in(random, 12);
-    if (!s->address32 && one_in(random, 8))
+    if (!s->address32 && !(stack && s->base == X86_RSP) && one_in(random, 8))
         s->segment_base = random_next(random) & 1 ? CASE_FS_BASE : CASE_GS_BASE;
     /* The target of an index alone must be reachable with 32 bits. */
     if (s->base == NONE && s->displacement > 0)

@@ -172,7 +172,6 @@ static void write_tables(struct guest *g)
     for (unsigned vector = 0; vector < 32; vector++)
         write_gate(g, vector, SUPERVISOR_CODE + vector * SUPERVISOR_STUB,
                    vector == 3 || vector == 4 ? 3 : 0);
-    write_gate(g, EXIT_VECTOR, SUPERVISOR_ADDRESS(supervisor_exit), 3);
     put_memory(g, SUPERVISOR_CODE, supervisor_begin, (uint64_t)(supervisor_end - supervisor_begin));
     put_memory(g, CODE_BASE, runner_begin, (uint64_t)(runner_end - runner_begin));
     put_u64(g, CONTROL_FINISH, RUNNER_ADDRESS(runner_guest_exit));

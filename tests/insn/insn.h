@@ -218,11 +218,10 @@ bool compare_outcomes(const struct snippet *snippet, const struct insn_case *bar
 /* runner.S */
 extern const uint8_t runner_begin[], runner_save_next[], runner_save_taken[], runner_guest_exit[],
     runner_end[];
-extern const uint8_t supervisor_begin[], supervisor_exit[], supervisor_end[];
+extern const uint8_t supervisor_begin[], supervisor_end[];
 void runner_call(void *code, uint64_t fs_base, uint64_t gs_base);
 /* Addresses of the copies. */
 #define RUNNER_ADDRESS(label) (CODE_BASE + (uint64_t)((label)-runner_begin))
-#define SUPERVISOR_ADDRESS(label) (SUPERVISOR_CODE + (uint64_t)((label)-supervisor_begin))
 
 #endif
 #endif

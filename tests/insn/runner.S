@@ -90,16 +90,17 @@ runner_save_next:
         mov     %rbp, CONTROL_CURRENT
         jmp     runner_begin
 
+        /* An exception that the supervisor knows by its address. */
 runner_guest_exit:
-        int     $EXIT_VECTOR
-        jmp     runner_begin
+        ud2
 runner_end:
 
 /*
  * The guest's supervisor: an entry for each of the 32 exceptions, which notes it in the current case
- * and returns to where results are saved; and the gate by which the guest tells that it is done.
+ * and returns to where results are saved. The one at runner_guest_exit means that all cases are
+ * done: that goes to the outside, and then the loop starts again.
  */
-        .globl  supervisor_begin, supervisor_exit, supervisor_end
+        .globl  supervisor_begin, supervisor_end
         .balign 16
 supervisor_begin:
         .set    vector, 0
@@ -115,7 +116,12 @@ supervisor_begin:
         .endr
 common: push    %rax
         push    %rbx
-        mov     CONTROL_CURRENT, %rax
+        cmpq    $CODE_BASE + (runner_guest_exit - runner_begin), 32(%rsp)
+        jne     1f
+        outb    %al, $EXIT_PORT
+        movq    $CODE_BASE, 32(%rsp)
+        jmp     2f
+1:      mov     CONTROL_CURRENT, %rax
         mov     16(%rsp), %rbx
         mov     %rbx, CASE_FAULT_VECTOR(%rax)
         mov     24(%rsp), %rbx
@@ -126,12 +132,9 @@ common: push    %rax
         mov     %rbx, CASE_FAULT_ADDRESS(%rax)
         movq    $CODE_BASE + (runner_save_next - runner_begin), 32(%rsp)
         movq    $SELECTOR_USER, 40(%rsp)
-        pop     %rbx
+2:      pop     %rbx
         pop     %rax
         add     $16, %rsp
-        iretq
-supervisor_exit:
-        outb    %al, $EXIT_PORT
         iretq
 supervisor_end:
 
