@@ -263,6 +263,8 @@ static int load(struct boot_job *job, struct error *err)
     int ret = find_header(&job->kernel, &header, &offset, err);
     if (ret)
         return ret;
+    if (offset < 0)
+        return error_set(err, -ENOEXEC, "%s: changed while it was being read", job->kernel.path);
     if (header.flags & HEADER_DEMANDS & ~HEADER_DEMANDS_KNOWN)
         return error_set(err, -ENOEXEC,
                          "%s: this multiboot kernel demands what is unknown (header flags 0x%x)",

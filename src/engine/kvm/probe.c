@@ -166,10 +166,8 @@ static int guest_init(struct probe_guest *guest, int kvm_fd, struct error *err)
     r = ioctl(kvm_fd, KVM_GET_VCPU_MMAP_SIZE, 0);
     guest->run_size = r < (int)sizeof(struct kvm_run) ? sizeof(struct kvm_run) : (size_t)r;
     void *run = mmap(NULL, guest->run_size, PROT_READ | PROT_WRITE, MAP_SHARED, guest->vcpu_fd, 0);
-    if (run == MAP_FAILED) {
-        r = -errno;
-        goto fail;
-    }
+    if (run == MAP_FAILED)
+        return error_set(err, -ENOMEM, "out of memory");
     guest->run = run;
     r = guest_enter_long_mode(guest);
     if (r >= 0)
