@@ -8,7 +8,6 @@
 #include <sys/stat.h>
 
 #include "boot/loader.h"
-#include "x86/lapic.h"
 #include "x86/lapic_regs.h"
 
 /* Low memory for boot information. What lies below is where small guests like to put the start-up
@@ -155,7 +154,7 @@ static void wire_lapic(struct x86_vcpu_state *state)
         uint32_t value;
     } registers[] = {
         {LAPIC_SVR, LAPIC_SVR_RESET | LAPIC_SVR_ENABLE},
-        {LAPIC_LVT_LINT0, LAPIC_EXTINT << 8},
+        {LAPIC_LVT_LINT0, LAPIC_EXTINT_MODE << 8},
         {LAPIC_LVT_LINT1, LAPIC_NMI << 8},
     };
 

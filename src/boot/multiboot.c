@@ -84,7 +84,7 @@ struct info_page {
 static int find_header(const struct boot_file *file, struct header *header, int *found,
                        struct error *err)
 {
-    /* One header's room more than is searched, zero: what lies behind the end of a short file. */
+    /* One header's room more than is searched, so that each place can be copied from. */
     uint8_t start[SEARCH_LENGTH + sizeof(*header)] = {0};
     uint64_t length = file->size < SEARCH_LENGTH ? file->size : SEARCH_LENGTH;
 
@@ -94,8 +94,9 @@ static int find_header(const struct boot_file *file, struct header *header, int 
         return ret;
     for (uint64_t at = 0; at + HEADER_SIZE_MIN <= length; at += 4) {
         memcpy(header, start + at, sizeof(*header));
+        uint64_t size = header->flags & HEADER_HAS_ADDRESSES ? sizeof(*header) : HEADER_SIZE_MIN;
         if (header->magic == HEADER_MAGIC &&
-            header->magic + header->flags + header->checksum == 0) {
+            header->magic + header->flags + header->checksum == 0 && at + size <= length) {
             *found = (int)at;
             return 0;
         }
