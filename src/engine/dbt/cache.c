@@ -108,10 +108,30 @@ struct dbt_block *cache_find(const struct code_cache *cache, gpa_t gpa, uint32_t
     return block;
 }
 
+/* Replaces the NOP (or jump) at the block's entry by a jump, in one aligned store. */
+static void redirect_entry(struct code_cache *cache, const struct dbt_block *block, uint32_t target)
+{
+    uint64_t *entry = (uint64_t *)(cache->rw + block->entry);
+    uint32_t displacement = target - (block->entry + 5);
+    uint64_t jump = 0xe9 | (uint64_t)displacement << 8;
+
+    atomic_store((_Atomic uint64_t *)entry, (*entry & ~0xffffffffffull) | jump);
+}
+
+static void block_kill(struct code_cache *cache, struct dbt_block *block)
+{
+    redirect_entry(cache, block, block->dead);
+    block->valid = false;
+    cache->invalidations++;
+}
+
 void cache_insert(struct code_cache *cache, struct dbt_block *block)
 {
     struct dbt_block **slot = &cache->hash[hash_of(block->gpa, block->mode)];
 
+    for (struct dbt_block *b = *slot; b; b = b->hash_next)
+        if (!b->valid && b->gpa == block->gpa && b->mode == block->mode)
+            redirect_entry(cache, b, block->entry);
     block->valid = true;
     block->hash_next = *slot;
     *slot = block;
@@ -163,18 +183,6 @@ bool cache_overlaps(const struct code_cache *cache, gpa_t gpa, uint64_t length)
         if (b->valid && block_touches(b, page, first, last))
             return true;
     return false;
-}
-
-static void block_kill(struct code_cache *cache, struct dbt_block *block)
-{
-    /* jmp rel32 to the dead tail, in one aligned store over the entry's 5-byte NOP. */
-    uint64_t *entry = (uint64_t *)(cache->rw + block->entry);
-    uint32_t displacement = block->dead - (block->entry + 5);
-    uint64_t jump = 0xe9 | (uint64_t)displacement << 8;
-
-    atomic_store((_Atomic uint64_t *)entry, (*entry & ~0xffffffffffull) | jump);
-    block->valid = false;
-    cache->invalidations++;
 }
 
 unsigned cache_invalidate(struct code_cache *cache, gpa_t gpa, uint64_t length, bool *page_empty)

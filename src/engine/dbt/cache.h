@@ -24,6 +24,7 @@
 enum exit_kind {
     EXIT_LOOKUP,    /* an indirect jump missed: TEMP0 (scratch[0]) is the target rip */
     EXIT_AT,        /* rip is at `offset`: attention, a dead block, a boundary without a link */
+    EXIT_DEAD,      /* as EXIT_AT, from a killed block: forget what led here */
     EXIT_CHAIN,     /* as EXIT_AT, and the jump at `patch` may be linked to the target's block */
     EXIT_INSN,      /* execute `insn` in C; goes on at `resume` when that returns DBT_NEXT */
     EXIT_SLOW,      /* execute the instruction at `offset` through slow.c, then look up the next */

@@ -270,7 +270,13 @@ static enum insn_class classify(const struct decoded *d, const struct decode_fea
         break;
     }
 
+    if (z->attributes & ZYDIS_ATTRIB_IS_PRIVILEGED)
+        return in_c(d);
     switch (z->meta.category) {
+    case ZYDIS_CATEGORY_CALL:
+    case ZYDIS_CATEGORY_RET:
+    case ZYDIS_CATEGORY_UNCOND_BR:
+        return INSN_IN_C_END;
     case ZYDIS_CATEGORY_COND_BR:
         return natural ? INSN_JCC : INSN_IN_C_END;
     case ZYDIS_CATEGORY_PREFETCH:

@@ -1,6 +1,7 @@
 /* The dispatcher; see dispatch.h. */
 #include "engine/dbt/dispatch.h"
 #include "engine/dbt/interrupt.h"
+#include "engine/dbt/trace.h"
 #include "x86/arch.h"
 
 static uint64_t rip_at(const struct dbt_vcpu *v, int32_t offset)
@@ -71,6 +72,16 @@ static void insn_copy(struct insn *to, const struct insn *from)
     __asm__ volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(count) : : "memory");
 }
 
+/* Removes the jump cache entries for rip. */
+static void jump_forget(struct dbt_vcpu *v)
+{
+    unsigned index = v->rip >> DBT_JUMP_FIRST_BIT & (DBT_JUMP_SIZE - 1);
+
+    for (unsigned slot = 0; slot < DBT_MODE_SLOTS; slot++)
+        if (v->jump[slot][index].neg_rip == -v->rip)
+            v->jump[slot][index].neg_rip = DBT_JUMP_INVALID;
+}
+
 /* What one exit led to. DBT_NEXT: go on at *code, which the record gives. */
 static enum dbt_result handle_record(struct dbt_vcpu *v, const struct exit_record *record,
                                      const void **code)
@@ -79,6 +90,7 @@ static enum dbt_result handle_record(struct dbt_vcpu *v, const struct exit_recor
     uint32_t generation = v->runtime->generation, resume = record->resume;
     enum dbt_result result;
 
+    v->runtime->counters.exits[record->kind]++;
     v->rip = record->kind == EXIT_LOOKUP ? v->scratch[0] : rip_at(v, record->offset);
     switch ((enum exit_kind)record->kind) {
     case EXIT_CHAIN:
@@ -90,7 +102,7 @@ static enum dbt_result handle_record(struct dbt_vcpu *v, const struct exit_recor
         insn_copy(&v->runtime->insn, record->insn);
         result = insn_execute(v, &v->runtime->insn);
         if (result == DBT_NEXT && v->runtime->generation == generation && resume &&
-            !(v->mode & DBT_MODE_TF))
+            !(v->mode & DBT_MODE_TF) && !(v->runtime->interrupt_waiting && v->iflag))
             *code = vm->cache.rx + resume;
         else if (result == DBT_NEXT)
             result = DBT_JUMP;
@@ -101,6 +113,9 @@ static enum dbt_result handle_record(struct dbt_vcpu *v, const struct exit_recor
         return dispatch_unit_off(v, record->unit);
     case EXIT_UNDEFINED:
         return dbt_raise(v, X86_VECTOR_UD);
+    case EXIT_DEAD:
+        jump_forget(v);
+        return DBT_JUMP;
     default:
         return DBT_JUMP;
     }
@@ -129,6 +144,8 @@ void dbt_simd_load(struct dbt_vcpu *v)
 void dispatch_deliver_pending(struct dbt_vcpu *v)
 {
     v->runtime->counters.exceptions++;
+    if (v->vm->trace & TRACE_EXCEPTIONS)
+        trace_exception(v);
     interrupt_deliver_exception(v);
     v->exception.pending = false;
 }
@@ -163,6 +180,8 @@ void dispatch_run(struct dbt_vcpu *v)
                 continue;
             }
         }
+        if (v->vm->trace & TRACE_DISPATCH)
+            trace_dispatch(v);
         stepped = v->mode & DBT_MODE_TF;
         if (!v->simd_live)
             dbt_simd_load(v);

@@ -14,6 +14,7 @@
 
 #include "engine/dbt/dispatch.h"
 #include "engine/dbt/host.h"
+#include "engine/dbt/trace.h"
 #include "engine/dbt/translator.h"
 #include "x86/arch.h"
 
@@ -157,6 +158,7 @@ static int dbt_vm_create(struct engine_vm **out, const struct engine_vm_config *
         return error_set(err, -ENOMEM, "out of memory");
     vm = &e->dbt;
     vm->config = *config;
+    vm->trace = trace_from_environment();
     vm->phys_bits = phys_bits(&config->cpuid);
     decode_features_init(&vm->features, &config->cpuid);
     result = cache_init(
@@ -315,6 +317,8 @@ static void dbt_vcpu_destroy(struct engine_vcpu *cpu)
 {
     struct dbt_vcpu *v = cpu->v;
 
+    if (v->vm->trace & TRACE_COUNTERS)
+        trace_counters(v);
     atomic_store(&v->vm->vcpu[v->index], NULL);
     lapic_free(v->lapic);
     free(v->runtime->slow);

@@ -280,13 +280,13 @@ uint8_t *mmu_access_host(struct dbt_vcpu *v, gva_t address, unsigned size, bool 
         return NULL;
 
     bool watched = page_flags(v->vm, frame) & MEMORY_PAGE_WATCHED;
-    struct dbt_tlb_entry *entry =
-        &v->tlb[bank_of(v)][address >> GUEST_PAGE_SHIFT & (DBT_TLB_SIZE - 1)];
+    unsigned index = address >> GUEST_PAGE_SHIFT & (DBT_TLB_SIZE - 1);
+    struct dbt_tlb_entry *entry = &v->tlb[bank_of(v)][index];
     uint64_t negative = -ALIGN_DOWN(address, GUEST_PAGE_SIZE);
 
     v->runtime->counters.memory_fills++;
     entry->neg_read = negative;
-    entry->neg_write = t.writable && !watched && !readonly ? negative : DBT_TLB_INVALID;
+    entry->neg_write = t.writable && !watched && !readonly ? negative : dbt_tlb_invalid(index);
     entry->host = host;
     entry->frame = frame | (t.global ? DBT_TLB_GLOBAL : 0);
     large_note(v, address, &t);
@@ -337,7 +337,7 @@ enum dbt_result mmu_host(struct dbt_vcpu *v, gva_t address, unsigned access, uin
         enum dbt_result result;
 
         *host = mmu_access_host(v, address, 1, write, &result);
-        if (*host && write && entry->neg_write == DBT_TLB_INVALID)
+        if (*host && write && entry->neg_write != -(address - offset))
             *host = NULL; /* watched: only mmu_write() knows how much is touched */
         return result;
     }
@@ -559,10 +559,10 @@ enum dbt_result mmu_cmpxchg(struct dbt_vcpu *v, gva_t address, uint64_t *expecte
     return DBT_NEXT;
 }
 
-static void entry_drop(struct dbt_tlb_entry *entry)
+static void entry_drop(struct dbt_tlb_entry *entry, unsigned index)
 {
-    entry->neg_read = DBT_TLB_INVALID;
-    entry->neg_write = DBT_TLB_INVALID;
+    entry->neg_read = dbt_tlb_invalid(index);
+    entry->neg_write = dbt_tlb_invalid(index);
 }
 
 static void fetch_flush(struct dbt_vcpu *v)
@@ -579,9 +579,8 @@ void mmu_flush(struct dbt_vcpu *v, bool global_too)
         for (unsigned i = 0; i < DBT_TLB_SIZE; i++) {
             struct dbt_tlb_entry *entry = &v->tlb[bank][i];
 
-            if (entry->neg_read != DBT_TLB_INVALID &&
-                (global_too || !(entry->frame & DBT_TLB_GLOBAL)))
-                entry_drop(entry);
+            if (global_too || !(entry->frame & DBT_TLB_GLOBAL))
+                entry_drop(entry, i);
         }
     if (global_too)
         for (unsigned i = 0; i < ARRAY_SIZE(v->runtime->large); i++)
@@ -597,11 +596,10 @@ void mmu_flush_page(struct dbt_vcpu *v, gva_t address)
         return;
     }
     for (unsigned bank = 0; bank < DBT_BANK_COUNT; bank++) {
-        struct dbt_tlb_entry *entry =
-            &v->tlb[bank][address >> GUEST_PAGE_SHIFT & (DBT_TLB_SIZE - 1)];
+        unsigned index = address >> GUEST_PAGE_SHIFT & (DBT_TLB_SIZE - 1);
 
-        if (entry->neg_read == -ALIGN_DOWN(address, GUEST_PAGE_SIZE))
-            entry_drop(entry);
+        if (v->tlb[bank][index].neg_read == -ALIGN_DOWN(address, GUEST_PAGE_SIZE))
+            entry_drop(&v->tlb[bank][index], index);
     }
     struct dbt_fetch_entry *fetch = &v->runtime->fetch[address >> GUEST_PAGE_SHIFT & 255];
 
@@ -616,7 +614,7 @@ void mmu_drop_writable(struct dbt_vcpu *v, gpa_t page)
     for (unsigned bank = 0; bank < DBT_BANK_COUNT; bank++)
         for (unsigned i = 0; i < DBT_TLB_SIZE; i++)
             if (ALIGN_DOWN(v->tlb[bank][i].frame, GUEST_PAGE_SIZE) == page)
-                v->tlb[bank][i].neg_write = DBT_TLB_INVALID;
+                v->tlb[bank][i].neg_write = dbt_tlb_invalid(i);
 }
 
 bool mmu_set_cr3(struct dbt_vcpu *v, uint64_t cr3, bool keep)

@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "engine/dbt/dispatch.h"
 #include "engine/dbt/interrupt.h"
+#include "engine/dbt/trace.h"
 #include "engine/dbt/translator.h"
 #include "x86/arch.h"
 #include "x86/msr.h"
@@ -173,6 +174,8 @@ static struct dbt_block *find_block(struct dbt_vcpu *v, gpa_t gpa, const uint8_t
                 return block;
             smc_watch(vm, v, ALIGN_DOWN(gpa, GUEST_PAGE_SIZE));
             block = translate_block(vm, &vm->features, gpa, host, mode, *slot);
+            if (block && (vm->trace & TRACE_BLOCKS))
+                trace_block(v, block, host);
             if (block)
                 return block;
         }

@@ -498,7 +498,7 @@ struct dbt_block *translate_block(struct dbt_vm *vm, const struct decode_feature
     emit_body(&t, end);
     emit_tails(&t);
 
-    dead = translator_record(&t, EXIT_AT, (int32_t)page_offset(&t));
+    dead = translator_record(&t, EXIT_DEAD, (int32_t)page_offset(&t));
     t.block->dead = cache_offset(&t, t.e.at);
     translator_emit_exit(&t, dead);
     t.block->end = cache_offset(&t, t.e.at);

@@ -35,8 +35,8 @@ enum dbt_bank { DBT_BANK_USER, DBT_BANK_SUPERVISOR, DBT_BANK_SUPERVISOR_AC, DBT_
 
 /*
  * One entry maps one guest page. `neg_read` and `neg_write` are minus the page's linear address, so
- * that linear + neg_* is the offset in the page on a hit and out of [0, 4096) on a miss;
- * DBT_TLB_INVALID never hits. `addend` + that offset is the host address.
+ * that linear + neg_* is the offset in the page on a hit and beyond it on a miss; `host` + that
+ * offset is the host address.
  */
 struct dbt_tlb_entry {
     uint64_t neg_read;
@@ -46,8 +46,14 @@ struct dbt_tlb_entry {
 };
 #define DBT_TLB_BITS 10
 #define DBT_TLB_SIZE (1u << DBT_TLB_BITS)
-#define DBT_TLB_INVALID 0x8000000000000000ull
 #define DBT_TLB_GLOBAL (1u << 0)
+
+/* What an unused neg_* of entry `index` holds: minus a non-canonical page with another index, so
+ * that no address at all hits it there. */
+static inline uint64_t dbt_tlb_invalid(unsigned index)
+{
+    return 0x8000000000000000ull + (index == 0 ? GUEST_PAGE_SIZE : 0);
+}
 
 /* The jump cache: where the translated code for a guest rip is. Each mode in use has a table of its
  * own (a mode slot), so that an entry's tag need not name the mode. */

@@ -25,6 +25,7 @@ struct dbt_vm {
     struct engine_vm_config config;
     unsigned phys_bits; /* guest-physical address width, from CPUID */
 
+    unsigned trace; /* enum trace_kind bits */
     struct decode_features features;
     struct code_cache cache;
     pthread_mutex_t translate; /* cache, slow paths' thunks, page watch bits */
