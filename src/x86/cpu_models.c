@@ -30,7 +30,7 @@ const struct cpu_word_place cpu_word_place[CPU_WORD_COUNT] = {
 
 const struct cpu_feature cpu_features[] = {
     {CPU_1_EDX, 0, V2, "fpu"},
-    {CPU_1_EDX, 1, V2, "vme"},
+    {CPU_1_EDX, 1, HOST, "vme"},
     {CPU_1_EDX, 2, V2, "de"},
     {CPU_1_EDX, 3, V2, "pse"},
     {CPU_1_EDX, 4, V2, "tsc"},

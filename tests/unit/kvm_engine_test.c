@@ -409,8 +409,6 @@ static bool real_virtualization(const char *what)
 static void level_triggered_eoi_reaches_the_ioapic(void **state)
 {
     need_kvm();
-    if (!real_virtualization("EOI exits"))
-        skip();
     LOAD(halt, GUEST_CODE);
     LOAD(handler, 0x2000);
     set_vector(0x40, 0x2000);

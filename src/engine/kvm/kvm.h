@@ -16,8 +16,9 @@
 
 #include "engine/engine.h"
 
-/* Distinct level-triggered messages that KVM is told to report the EOI of; see vm.c. */
-#define KVM_LEVEL_ROUTES 256
+/* Distinct level-triggered messages that KVM is told to report the EOI of; see vm.c. The kernel
+ * keeps this number in a byte. */
+#define KVM_LEVEL_ROUTES 128
 
 struct engine_vm {
     int kvm_fd; /* /dev/kvm */
