@@ -24,11 +24,11 @@ static const struct {
     {"console", PC_VIRTIO_CONSOLE, KEY_TO, true, 0, "console[,to=CONSOLE]",
      "a virtio console, in Linux hvc0"},
     {"debug-exit", PC_DEBUG_EXIT, KEY_PORT, false, DEBUG_EXIT_DEFAULT_PORT,
-     "debug-exit[,port=0xf4]", "a write of V ends the run with status (V << 1) | 1"},
+     "debug-exit[,port=0xf4]", "a write of V ends the run with (V << 1) | 1"},
     {"debugcon", PC_DEBUGCON, KEY_PORT | KEY_TO, true, DEBUGCON_BOCHS_PORT,
      "debugcon[,port=0xe9][,to=CONSOLE]", "a port whose bytes go to a console"},
     {"pvpanic", PC_PVPANIC, 0, false, 0, "pvpanic",
-     "the guest's kernel reports its panic, which ends the run with status 2"},
+     "a panic of the guest ends the run with status 2"},
     {"rng", PC_VIRTIO_RNG, 0, true, 0, "rng", "a virtio source of random numbers"},
     {"testdev", PC_TESTDEV, 0, false, 0, "testdev", "ports and memory for test programs"},
 };

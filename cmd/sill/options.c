@@ -1,0 +1,399 @@
+/* The command line of `sill run`; see options.h. */
+#include "options.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "boot/layout.h"
+#include "vm/config.h"
+
+#define DEFAULT_MEMORY (512 * MIB)
+/* Two typing mistakes are forgiven when suggesting a word. */
+#define NEAR_ENOUGH 2
+#define WORD_MAX 32
+
+/* ---- what each option does with its value ---- */
+
+static int take_name(struct run_options *options, char *value, struct error *err)
+{
+    if (!*value)
+        return error_set(err, -EINVAL, "the name is empty");
+    options->vm.board.name = value;
+    return 0;
+}
+
+static int take_engine(struct run_options *options, char *value, struct error *err)
+{
+    static const char *const names[] = {"auto", "kvm", "dbt"};
+    for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+        if (!strcmp(value, names[i])) {
+            options->engine = value;
+            return 0;
+        }
+    }
+    return error_set(err, -EINVAL, "there is no engine '%s': use auto, kvm or dbt", value);
+}
+
+static int take_cpus(struct run_options *options, char *value, struct error *err)
+{
+    char *end;
+    errno = 0;
+    unsigned long cpus = strtoul(value, &end, 10);
+    if (value[0] < '0' || value[0] > '9' || *end || errno || cpus < 1 || cpus > PC_MAX_CPUS)
+        return error_set(err, -EINVAL, "'%s' is no number of vCPUs: use 1 to %d", value,
+                         PC_MAX_CPUS);
+    options->vm.board.cpus = (unsigned)cpus;
+    return 0;
+}
+
+static int take_cpu(struct run_options *options, char *value, struct error *err)
+{
+    options->vm.board.cpu_model = value;
+    return 0;
+}
+
+static int take_memory(struct run_options *options, char *value, struct error *err)
+{
+    uint64_t host = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
+    uint64_t memory;
+    int result = config_parse_size(&memory, value, err);
+    if (result)
+        return result;
+    if (memory < LAYOUT_MEMORY_MIN)
+        return error_set(err, -EINVAL, "%s is too little: a VM needs at least %lluM", value,
+                         LAYOUT_MEMORY_MIN / MIB);
+    if (memory > host)
+        return error_set(err, -EINVAL, "%s is more than this host has: use up to %lluM", value,
+                         (unsigned long long)(host / MIB));
+    if (memory % GUEST_PAGE_SIZE)
+        return error_set(err, -EINVAL, "%s is not a multiple of 4K", value);
+    options->vm.board.memory = memory;
+    return 0;
+}
+
+static int take_huge_pages(struct run_options *options, char *value, struct error *err)
+{
+    options->vm.board.huge_pages = true;
+    return 0;
+}
+
+static int take_kernel(struct run_options *options, char *value, struct error *err)
+{
+    options->vm.board.kernel = value;
+    return 0;
+}
+
+static int take_initrd(struct run_options *options, char *value, struct error *err)
+{
+    options->vm.board.initrd = value;
+    return 0;
+}
+
+static int take_append(struct run_options *options, char *value, struct error *err)
+{
+    options->vm.board.append = value;
+    return 0;
+}
+
+static int take_disk(struct run_options *options, char *value, struct error *err)
+{
+    unsigned *count = &options->vm.board.disk_count;
+    if (*count == PC_MAX_DISKS)
+        return error_set(err, -EINVAL, "'%s' is one disk too many: %d work", value, PC_MAX_DISKS);
+    int result = block_parse_options(&options->disks[*count], value, err);
+    if (!result)
+        ++*count;
+    return result;
+}
+
+static int take_console(struct run_options *options, char *value, struct error *err)
+{
+    return console_parse(&options->vm.console, value, err);
+}
+
+static int take_device(struct run_options *options, char *value, struct error *err)
+{
+    unsigned *count = &options->vm.device_count;
+    if (*count == PC_MAX_EXTRAS)
+        return error_set(err, -EINVAL, "'%s' is one device too many: %d work", value,
+                         PC_MAX_EXTRAS);
+    int result = config_parse_device(&options->vm.devices[*count], value, err);
+    if (!result)
+        ++*count;
+    return result;
+}
+
+static int take_net(struct run_options *options, char *value, struct error *err)
+{
+    if (!strcmp(value, "none"))
+        return 0;
+    return error_set(err, -EINVAL, "'%s' does not exist: this version has no network, only 'none'",
+                     value);
+}
+
+static int take_display(struct run_options *options, char *value, struct error *err)
+{
+    if (!strcmp(value, "none"))
+        return 0;
+    return error_set(err, -EINVAL, "'%s' does not exist: this version has no display, only 'none'",
+                     value);
+}
+
+static int refuse_firmware(struct run_options *options, char *value, struct error *err)
+{
+    return error_set(err, -EINVAL,
+                     "this version boots no firmware, CD-ROM or floppy: boot a kernel with "
+                     "--kernel, disks are given with --disk");
+}
+
+static int take_no_reboot(struct run_options *options, char *value, struct error *err)
+{
+    options->vm.no_reboot = true;
+    return 0;
+}
+
+static int take_dry_run(struct run_options *options, char *value, struct error *err)
+{
+    options->dry_run = true;
+    return 0;
+}
+
+static int take_quiet(struct run_options *options, char *value, struct error *err)
+{
+    options->quiet = true;
+    return 0;
+}
+
+static int take_code_cache(struct run_options *options, char *value, struct error *err)
+{
+    return config_parse_size(&options->vm.board.code_cache_size, value, err);
+}
+
+static int take_debug(struct run_options *options, char *value, struct error *err)
+{
+    options->vm.board.engine_debug = value;
+    return 0;
+}
+
+/* ---- the table ---- */
+
+static const struct option {
+    const char *name;
+    const char *value; /* how help shows it; NULL: takes none */
+    bool many;
+    int (*take)(struct run_options *options, char *value, struct error *err);
+    const char *help; /* NULL: not shown, since it does not exist yet */
+} table[] = {
+    {"kernel", "FILE", false, take_kernel, "Linux bzImage, ELF with a PVH note, or multiboot 1"},
+    {"initrd", "FILE", false, take_initrd, "initial RAM disk; multiboot: modules, with commas"},
+    {"append", "STRING", false, take_append, "its command line"},
+    {"memory", "SIZE", false, take_memory, "512M (the default), 2G, ..."},
+    {"cpus", "N", false, take_cpus, "vCPUs, 1 by default"},
+    {"cpu", "MODEL", false, take_cpu, "host (the default), x86-64-v2 or x86-64-v3"},
+    {"disk", "FILE[,key=value]", true, take_disk,
+     "a raw image; keys: readonly=on|off, discard=on|off,\n"
+     "cache=writeback|writethrough|unsafe, serial=TEXT;\n"
+     "a comma in FILE is written twice"},
+    {"console", "CONSOLE", false, take_console, "where COM1 goes, stdio by default, see below"},
+    {"device", "NAME[,key=value]", true, take_device, "one more device, see below"},
+    {"net", "none", false, take_net, "no network"},
+    {"display", "none", false, take_display, "no display"},
+    {"name", "NAME", false, take_name, "what the guest and messages call the VM"},
+    {"engine", "ENGINE", false, take_engine, "auto (the default), kvm or dbt; see 'sill engines'"},
+    {"huge-pages", NULL, false, take_huge_pages, "ask the host for huge pages behind guest memory"},
+    {"code-cache", "SIZE", false, take_code_cache, "dbt: most memory for translated code"},
+    {"debug", "WHAT", false, take_debug, "for developers: what the engine should report"},
+    {"no-reboot", NULL, false, take_no_reboot, "a reset by the guest ends the run with status 2"},
+    {"dry-run", NULL, false, take_dry_run, "build the VM and load the kernel, then end"},
+    {"quiet", NULL, false, take_quiet, "do not say which engine is used and why"},
+    {"firmware", "FILE", false, refuse_firmware, NULL},
+    {"cdrom", "FILE", true, refuse_firmware, NULL},
+    {"floppy", "FILE", true, refuse_firmware, NULL},
+};
+
+/* Levenshtein distance, for words of up to WORD_MAX letters. */
+static unsigned edit_distance(const char *a, const char *b)
+{
+    unsigned row[WORD_MAX + 1];
+    size_t length = strlen(b);
+
+    for (unsigned j = 0; j <= length; j++)
+        row[j] = j;
+    for (unsigned i = 1; *a; i++, a++) {
+        unsigned diagonal = row[0];
+        row[0] = i;
+        for (size_t j = 1; j <= length; j++) {
+            unsigned change = diagonal + (*a != b[j - 1]);
+            diagonal = row[j];
+            unsigned shift = (row[j - 1] < row[j] ? row[j - 1] : row[j]) + 1;
+            row[j] = change < shift ? change : shift;
+        }
+    }
+    return row[length];
+}
+
+const char *options_nearest(const char *typed, const char *const *words, size_t count)
+{
+    const char *nearest = NULL;
+    unsigned least = NEAR_ENOUGH + 1;
+
+    for (size_t i = 0; i < count; i++) {
+        if (strlen(words[i]) > WORD_MAX)
+            continue;
+        unsigned distance = edit_distance(typed, words[i]);
+        if (distance < least && distance < strlen(words[i])) {
+            least = distance;
+            nearest = words[i];
+        }
+    }
+    return nearest;
+}
+
+static int unknown_option(const char *word, const char *name, struct error *err)
+{
+    const char *names[ARRAY_SIZE(table)];
+    for (size_t i = 0; i < ARRAY_SIZE(table); i++)
+        names[i] = table[i].name;
+    const char *nearest = options_nearest(name, names, ARRAY_SIZE(names));
+    if (nearest)
+        return error_set(err, -EINVAL, "unknown option '%s': did you mean --%s?", word, nearest);
+    return error_set(err, -EINVAL,
+                     "unknown option '%s': 'sill help run' lists those that there are", word);
+}
+
+/* Splits "--name=value"; *value is NULL without "=". */
+static const struct option *find_option(char *word, char **value, struct error *err)
+{
+    char name[WORD_MAX];
+
+    *value = strchr(word, '=');
+    size_t length = (*value ? (size_t)(*value - word) : strlen(word)) - 2;
+    if (length < sizeof(name)) {
+        memcpy(name, word + 2, length);
+        name[length] = '\0';
+        for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
+            if (strcmp(name, table[i].name) != 0)
+                continue;
+            if (*value)
+                ++*value;
+            return &table[i];
+        }
+        unknown_option(word, name, err);
+    } else {
+        unknown_option(word, "", err);
+    }
+    return NULL;
+}
+
+/* Handles argv[*at] and moves past it and its value. */
+static int parse_one(struct run_options *options, bool seen[], int argc, char **argv, int *at,
+                     struct error *err)
+{
+    char *word = argv[(*at)++];
+    char *value;
+
+    if (word[0] != '-')
+        return error_set(err, -EINVAL,
+                         "'%s' stands alone: every value follows its option, a kernel is --kernel "
+                         "FILE, a disk --disk FILE",
+                         word);
+    if (word[1] != '-')
+        return unknown_option(word, word + 1, err);
+    const struct option *option = find_option(word, &value, err);
+    if (!option)
+        return -EINVAL;
+    bool *given = &seen[option - table];
+    if (*given && !option->many)
+        return error_set(err, -EINVAL, "option --%s is given twice", option->name);
+    *given = true;
+    if (!option->value && value)
+        return error_set(err, -EINVAL, "option --%s takes no value", option->name);
+    if (option->value && !value) {
+        if (*at == argc)
+            return error_set(err, -EINVAL, "option --%s needs a value: --%s %s", option->name,
+                             option->name, option->value);
+        value = argv[(*at)++];
+    }
+    int result = option->take(options, value, err);
+    return result ? error_prefix(err, result, "--%s", option->name) : 0;
+}
+
+/* What no option can see alone. */
+static int check_together(const struct run_options *options, struct error *err)
+{
+    const struct pc_config *board = &options->vm.board;
+    if (!board->kernel && board->initrd)
+        return error_set(err, -EINVAL, "--initrd %s needs a kernel: add --kernel FILE",
+                         board->initrd);
+    if (!board->kernel && board->append)
+        return error_set(err, -EINVAL, "--append needs a kernel to read it: add --kernel FILE");
+    if (!board->kernel)
+        return error_set(err, -EINVAL,
+                         "there is nothing to boot: add --kernel FILE with a Linux bzImage, an ELF "
+                         "kernel with a PVH note or a multiboot kernel");
+    return config_check(&options->vm, err);
+}
+
+int options_parse(struct run_options *options, int argc, char **argv, struct error *err)
+{
+    bool seen[ARRAY_SIZE(table)] = {0};
+
+    *options = (struct run_options){
+        .engine = "auto",
+        .vm =
+            {
+                .board = {.name = "sill",
+                          .cpus = 1,
+                          .cpu_model = "host",
+                          .memory = DEFAULT_MEMORY,
+                          .disks = options->disks},
+                .console = {.kind = CONSOLE_STDIO},
+            },
+    };
+    for (int at = 0; at < argc;) {
+        int result = parse_one(options, seen, argc, argv, &at, err);
+        if (result)
+            return result;
+    }
+    return check_together(options, err);
+}
+
+/* ---- help ---- */
+
+#define HELP_COLUMN 29
+
+static void print_entry(FILE *out, const char *usage, const char *what)
+{
+    int column = fprintf(out, "  %s ", usage);
+    for (const char *line = what; line;) {
+        const char *end = strchr(line, '\n');
+        int length = end ? (int)(end - line) : (int)strlen(line);
+        if (column > HELP_COLUMN) {
+            fputc('\n', out);
+            column = 0;
+        }
+        fprintf(out, "%*s%.*s\n", HELP_COLUMN - column, "", length, line);
+        column = 0;
+        line = end ? end + 1 : NULL;
+    }
+}
+
+void options_print_help(FILE *out)
+{
+    char usage[80];
+
+    fputs("Options:\n", out);
+    for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
+        if (!table[i].help)
+            continue;
+        snprintf(usage, sizeof(usage), "--%s %s", table[i].name,
+                 table[i].value ? table[i].value : "");
+        print_entry(out, usage, table[i].help);
+    }
+    fputs("\nDevices for --device:\n", out);
+    const char *name, *what;
+    for (unsigned i = 0; config_device_help(i, &name, &what); i++)
+        print_entry(out, name, what);
+}

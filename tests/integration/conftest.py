@@ -1,0 +1,127 @@
+"""What the integration tests share: the command under test, engines, guests, Debian's kernel.
+
+SILL names the command (default: build/sill). A test that takes the fixture `engine` runs on every
+engine that works on this host.
+"""
+
+import dataclasses
+import os
+import pathlib
+import re
+import subprocess
+import textwrap
+
+import pexpect
+import pytest
+
+import guests
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+SILL = os.environ.get("SILL", str(ROOT / "build/sill"))
+TIMEOUT = 60  # seconds; no run of these tests takes a tenth of it
+
+
+def sill(*args, timeout=TIMEOUT, **kwargs):
+    """Runs the command to its end. Standard input is empty unless given."""
+    if "input" not in kwargs:
+        kwargs.setdefault("stdin", subprocess.DEVNULL)
+    return subprocess.run([SILL, *map(str, args)], capture_output=True, text=True, errors="replace",
+                          timeout=timeout, check=False, **kwargs)
+
+
+def spawn(*args, timeout=TIMEOUT):
+    """Starts the command on a terminal of its own. Kill it with `close(force=True)`."""
+    return pexpect.spawn(SILL, [str(arg) for arg in args], timeout=timeout, encoding="utf-8",
+                         codec_errors="replace", dimensions=(24, 80))
+
+
+def _engine_reasons():
+    """Engine name to None where it works, else to the reason why not."""
+    reasons = {}
+    for line in sill("engines").stdout.splitlines():
+        match = re.match(r"(kvm|dbt)\s+(yes|no)\s+(\S+)\s+(.*)", line)
+        if match:
+            name, usable, _, reason = match.groups()
+            reasons[name] = None if usable == "yes" else reason
+    return reasons
+
+
+ENGINES = _engine_reasons()
+
+
+@pytest.fixture(params=["dbt", "kvm"])
+def engine(request):
+    reason = ENGINES.get(request.param, "'sill engines' does not list it")
+    if reason:
+        pytest.skip(f"engine {request.param}: {reason}")
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def guest(tmp_path_factory):
+    """A function from the name of a tiny guest to the path of its kernel."""
+    folder = tmp_path_factory.mktemp("guests")
+    return lambda name: guests.build(folder, name)
+
+
+# ---- Linux ----
+
+
+@dataclasses.dataclass
+class Debian:
+    """Debian's cloud kernel and the initial RAM disk of `make run`."""
+
+    kernel: pathlib.Path
+    initrd: pathlib.Path
+
+
+@pytest.fixture(scope="session")
+def debian(tmp_path_factory):
+    folder = ROOT / "build/guest"
+    done = subprocess.run([ROOT / "tools/debian-kernel", folder], capture_output=True, text=True,
+                          check=False)
+    if done.returncode:
+        pytest.skip(f"no Debian kernel: {(done.stderr or done.stdout).strip()}")
+    initrd = tmp_path_factory.mktemp("debian") / "initrd.img"
+    subprocess.run([ROOT / "tools/debian-initrd", folder, initrd], check=True)
+    return Debian(folder / "vmlinuz", initrd)
+
+
+INIT = """\
+#!/bin/sh
+mount -t devtmpfs dev /dev
+exec <>/dev/console >&0 2>&1
+mount -t proc proc /proc
+mount -t sysfs sys /sys
+modprobe -a virtio_pci virtio_blk virtio_console virtio-rng button
+echo "guest: start"
+. /test/commands
+echo "guest: end"
+poweroff -f
+"""
+
+
+@pytest.fixture
+def scripted(debian, tmp_path):
+    """A function that makes a RAM disk whose guest runs `commands` in a shell as process 1, says
+    "guest: start" before and "guest: end" after them and powers off. Boot with SCRIPTED_APPEND."""
+
+    def make(commands):
+        stage = tmp_path / "stage/test"
+        stage.mkdir(parents=True, exist_ok=True)
+        (stage / "commands").write_text(textwrap.dedent(commands))
+        (stage / "init").write_text(INIT)
+        (stage / "init").chmod(0o755)
+        extra = subprocess.run(["cpio", "--quiet", "-o", "-H", "newc", "--owner=0:0"],
+                               input=b"test\ntest/commands\ntest/init\n", cwd=stage.parent,
+                               stdout=subprocess.PIPE, check=True).stdout
+        # The kernel unpacks one archive after the other, each on a multiple of four bytes.
+        image = debian.initrd.read_bytes()
+        result = tmp_path / "scripted.img"
+        result.write_bytes(image + b"\0" * (-len(image) % 4) + extra)
+        return result
+
+    return make
+
+
+SCRIPTED_APPEND = "console=ttyS0 quiet rdinit=/test/init"

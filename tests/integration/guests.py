@@ -1,0 +1,150 @@
+"""Tiny guests: multiboot 1 kernels of a few instructions, assembled when a test asks for one.
+
+A guest's source runs in 32-bit protected mode with flat segments and no stack. It can use the macros
+of PRELUDE; `exit V` ends the run with status (V << 1) | 1 where the VM has the debug-exit device.
+"""
+
+import hashlib
+import subprocess
+
+PRELUDE = """
+        .equ SERIAL, 0x3f8
+        .equ DEBUG_EXIT, 0xf4
+
+        .macro outb value, port
+        mov     $\\port, %dx
+        mov     $\\value, %al
+        out     %al, %dx
+        .endm
+
+        .macro outw value, port
+        mov     $\\port, %dx
+        mov     $\\value, %ax
+        out     %ax, %dx
+        .endm
+
+        # Writes a zero-terminated string to the serial port.
+        .macro print label
+        mov     $\\label, %esi
+        mov     $SERIAL, %dx
+101:    lodsb
+        test    %al, %al
+        jz      102f
+        out     %al, %dx
+        jmp     101b
+102:
+        .endm
+
+        .macro exit value
+        outb    \\value, DEBUG_EXIT
+        stop
+        .endm
+
+        .macro stop
+103:    hlt
+        jmp     103b
+        .endm
+
+        .section .text
+        .code32
+        .balign 4
+        .long   0x1badb002, 0, -0x1badb002
+        .globl  _start
+_start: cld
+"""
+
+# Each is a whole program; see the tests for what is expected of it.
+SOURCES = {
+    "exit": "exit 0x10",
+    "exit-zero": "exit 0",
+    "hello": """
+        print text
+        exit 1
+text:   .asciz  "hello from the guest\\n"
+    """,
+    # PM1a control: SLP_EN and the sleep type of S5 (dev/legacy/acpi_pm.h).
+    "power-off": "outw (1 << 13 | 7 << 10), 0x604; stop",
+    # An exception without an interrupt table, then without one for the double fault.
+    "triple-fault": """
+        lidt    none
+        ud2
+none:   .word   0
+        .long   0
+    """,
+    "panic": "outb 1, 0x505; stop",
+    "reset-cf9": "outb 6, 0xcf9; stop",
+    "reset-8042": "outb 0xfe, 0x64; stop",
+    "reset-92": "outb 1, 0x92; stop",
+    # Memory keeps what it has over a reset, but the kernel is loaded anew.
+    "reset-once": """
+        print text
+        movb    $'x', text
+        cmpl    $0x5e7, 0x200000
+        je      again
+        movl    $0x5e7, 0x200000
+        outb    6, 0xcf9
+        stop
+again:  exit 3
+text:   .asciz  "start\\n"
+    """,
+    "halt": """
+        print text
+        cli
+        stop
+text:   .asciz  "halted\\n"
+    """,
+    "spin": """
+        print text
+1:      jmp     1b
+text:   .asciz  "spinning\\n"
+    """,
+    # Sends back what comes, and ends at an exclamation mark.
+    "echo": """
+        print text
+1:      mov     $SERIAL + 5, %dx
+        in      %dx, %al
+        test    $1, %al
+        jz      1b
+        mov     $SERIAL, %dx
+        in      %dx, %al
+        out     %al, %dx
+        cmp     $'!', %al
+        jne     1b
+        exit    2
+text:   .asciz  "ready\\n"
+    """,
+    # One byte to the debug console.
+    "debugcon": "outb 'D', 0xe9; exit 1",
+    # Much output, as fast as it goes: 64 KiB.
+    "flood": """
+        mov     $0x10000, %ecx
+        mov     $SERIAL, %dx
+        mov     $'.', %al
+1:      out     %al, %dx
+        loop    1b
+        exit    1
+    """,
+    # The text of the multiboot command line, whose address is at 16 of the information.
+    "command-line": """
+        mov     16(%ebx), %esi
+        mov     $SERIAL, %dx
+1:      lodsb
+        test    %al, %al
+        jz      2f
+        out     %al, %dx
+        jmp     1b
+2:      exit    1
+    """,
+}
+
+
+def build(folder, name):
+    """Assembles a guest of SOURCES into `folder` and returns its path."""
+    source = PRELUDE + SOURCES[name].replace(";", "\n") + '\n.section .note.GNU-stack,"",@progbits\n'
+    target = folder / f"{name}-{hashlib.sha256(source.encode()).hexdigest()[:8]}.elf"
+    if not target.exists():
+        assembly = folder / f"{name}.s"
+        assembly.write_text(source)
+        subprocess.run(["gcc", "-m32", "-nostdlib", "-static", "-no-pie", "-Wl,-Ttext=0x100000,-n",
+                        "-Wl,--build-id=none", "-o", target, assembly], check=True)
+    return target
