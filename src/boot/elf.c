@@ -105,10 +105,12 @@ int elf_load(struct boot_job *job, const struct elf_image *image, gpa_t *end, st
     *end = 0;
     for (unsigned i = 0; i < image->count; i++) {
         const struct elf_segment *segment = &image->segment[i];
-        if (segment->type != PT_LOAD || !segment->memsz)
+        if (segment->type != PT_LOAD)
             continue;
         if (segment->filesz > segment->memsz)
             return damaged(file, "a segment is larger in the file than in memory", err);
+        if (!segment->memsz)
+            continue;
         int ret = boot_take_kernel(job, segment->paddr, segment->memsz, err);
         if (!ret)
             ret = boot_file_load(file, segment->offset, job->mem, segment->paddr, segment->filesz,

@@ -202,6 +202,8 @@ static void damaged_segments_are_refused(void **state)
     elf = good;
     segment->p_memsz = TEST_ELF_TEXT_SIZE - 1;
     refuse(-ENOEXEC, "larger in the file");
+    segment->p_memsz = 0;
+    refuse(-ENOEXEC, "larger in the file");
     elf = good;
     segment->p_memsz = UINT64_MAX;
     refuse(-ENOEXEC, "no memory");
