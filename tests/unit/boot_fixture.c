@@ -13,7 +13,7 @@
 
 #include "x86/arch.h"
 
-#define MAX_FILES 8
+#define MAX_FILES 16
 
 static struct {
     int fd;
