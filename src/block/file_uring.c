@@ -103,9 +103,9 @@ static void uring_submit(struct file_io *io, struct block_request *batch)
 static void complete(struct file_uring *u, struct block_request *request, int got)
 {
     int result;
-    bool finished = file_step_result(request, got, &result);
 
     pthread_mutex_lock(&u->lock);
+    bool finished = file_step_result(request, got, &result);
     if (finished)
         u->in_flight--;
     else

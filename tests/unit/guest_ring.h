@@ -63,15 +63,29 @@ static inline void guest_desc(struct guest_ring *ring, unsigned index, uint64_t 
     guest_desc_at(ring->mem, ring->desc, index, addr, len, flags, next);
 }
 
+/* The index of a ring, which both sides access at the same time. */
+static inline uint16_t *guest_index(struct guest_ring *ring, gpa_t base)
+{
+    return memory_host(ring->mem, base + 2, 2, true);
+}
+
 static inline void guest_offer(struct guest_ring *ring, uint16_t head)
 {
     guest_put(ring->mem, ring->avail + 4 + 2 * (ring->avail_idx % ring->size), head, 2);
-    guest_put(ring->mem, ring->avail + 2, ++ring->avail_idx, 2);
+    __atomic_store_n(guest_index(ring, ring->avail), ++ring->avail_idx, __ATOMIC_RELEASE);
 }
 
 static inline uint16_t guest_used_idx(struct guest_ring *ring)
 {
-    return (uint16_t)guest_get(ring->mem, ring->used + 2, 2);
+    return __atomic_load_n(guest_index(ring, ring->used), __ATOMIC_ACQUIRE);
+}
+
+/* With VIRTIO_F_EVENT_IDX: interrupt when this entry is used. */
+static inline void guest_set_used_event(struct guest_ring *ring, uint16_t entry)
+{
+    uint16_t *event = memory_host(ring->mem, ring->avail + 4 + 2 * ring->size, 2, true);
+
+    __atomic_store_n(event, entry, __ATOMIC_RELEASE);
 }
 
 /* The next used entry; false when there is none yet. */

@@ -201,17 +201,15 @@ static void interrupts_follow_the_flag(void **state)
 
 static void interrupts_follow_the_event_index(void **state)
 {
-    gpa_t used_event = ring.avail + 4 + 2 * SIZE;
-
     vq.event_index = true;
     guest_desc(&ring, 0, DATA, 1, 0, 0);
     assert_true((use_one(), virtqueue_should_interrupt(&vq)));
-    guest_put(&mem, used_event, 3, 2); /* when entry 3, the fourth, is used */
+    guest_set_used_event(&ring, 3); /* when entry 3, the fourth, is used */
     assert_false((use_one(), virtqueue_should_interrupt(&vq)));
     assert_false((use_one(), virtqueue_should_interrupt(&vq)));
     assert_true((use_one(), virtqueue_should_interrupt(&vq)));
     assert_false((use_one(), virtqueue_should_interrupt(&vq)));
-    guest_put(&mem, used_event, 6, 2);
+    guest_set_used_event(&ring, 6);
     use_one();
     use_one();
     use_one();
