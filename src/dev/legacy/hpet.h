@@ -18,8 +18,8 @@ struct hpet;
 
 struct hpet_config {
     struct clock *clock;
-    /* Inputs of the IOAPIC that the comparators may drive; unconnected ones are not offered to the
-     * guest. No other device may drive the ones that are connected. */
+    /* Global system interrupts that the comparators may drive, by number; unconnected ones are not
+     * offered to the guest. Who shares one combines the levels. */
     struct irq_line route[24];
     /* ISA interrupts 0 and 8, which the HPET takes over in legacy replacement mode. */
     struct irq_line isa_timer, isa_rtc;

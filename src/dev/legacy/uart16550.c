@@ -451,7 +451,8 @@ static void uart_receive(void *opaque, const uint8_t *data, size_t length)
     pthread_mutex_lock(&uart->lock);
     for (size_t i = 0; i < length; i++)
         receive_byte(uart, data[i]);
-    restart_timeout(uart);
+    if (!uart->timeout_interrupt) /* once it has occurred only a read ends it (8.9) */
+        restart_timeout(uart);
     update_irq(uart);
     pthread_mutex_unlock(&uart->lock);
 }
