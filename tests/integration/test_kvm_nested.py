@@ -1,0 +1,98 @@
+"""The KVM engine on a real KVM, wherever the tests run: inside QEMU's emulated AMD processor with its
+SVM, Debian's kernel with its kvm-amd module is the host, and `sill run --engine kvm` boots the same
+kernel in it. No virtualization of this computer is used, so the test means the same everywhere.
+
+    this computer: qemu -accel tcg
+        host:  Debian's kernel, kvm-amd, busybox, sill
+            guest: Debian's kernel, its script prints on the serial port
+"""
+
+import pathlib
+import re
+import shutil
+import subprocess
+
+import pytest
+
+from conftest import ROOT, SCRIPTED_APPEND, SILL
+
+QEMU = "qemu-system-x86_64"
+LIMIT = 300  # seconds for all; it takes about 20
+MODULES = ["virt/lib/irqbypass.ko", "arch/x86/kvm/kvm.ko", "arch/x86/kvm/kvm-amd.ko"]
+
+# What the host does once its modules are loaded. The guest's console is the host's.
+HOST_INIT = """\
+#!/bin/busybox sh
+/bin/busybox mount -t devtmpfs dev /dev
+exec </dev/console >/dev/console 2>&1
+/bin/busybox mount -t proc proc /proc
+/bin/busybox mount -t tmpfs tmp /tmp
+for module in {modules}; do
+    /bin/busybox insmod "/modules/$module"
+done
+/bin/busybox truncate -s 1M /tmp/disk
+/bin/busybox ls -l /dev/kvm
+/bin/sill engines
+/bin/sill run --engine kvm --cpus 2 --memory 256M --kernel /guest/vmlinuz --initrd /guest/initrd \\
+    --append '{append}' --disk /tmp/disk </dev/null
+echo "host: sill ended with status $?"
+echo "host: disk has $(/bin/busybox head -c 5 /tmp/disk)"
+/bin/busybox poweroff -f
+"""
+
+
+def libraries(program):
+    """The shared libraries of a program and its loader."""
+    listing = subprocess.run(["ldd", program], capture_output=True, text=True, check=True).stdout
+    return [pathlib.Path(path) for path in re.findall(r"(/\S+) \(0x", listing)]
+
+
+def make_host(stage, kernel_folder, guest_kernel, guest_initrd):
+    """The host's RAM disk, uncompressed."""
+    def put(source, target):
+        path = stage / target
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(source, path)  # follows links
+
+    for folder in ("dev", "proc", "tmp"):
+        (stage / folder).mkdir(parents=True)
+    put("/bin/busybox", "bin/busybox")
+    put(SILL, "bin/sill")
+    for library in libraries(SILL):
+        put(library, str(library).lstrip("/"))
+    for module in MODULES:
+        put(kernel_folder / "modules/kernel" / module, f"modules/{pathlib.Path(module).name}")
+    put(guest_kernel, "guest/vmlinuz")
+    put(guest_initrd, "guest/initrd")
+    init = stage / "init"
+    init.write_text(HOST_INIT.format(modules=" ".join(pathlib.Path(m).name for m in MODULES),
+                                     append=SCRIPTED_APPEND))
+    init.chmod(0o755)
+    names = "\n".join(str(path.relative_to(stage)) for path in sorted(stage.rglob("*")))
+    return subprocess.run(["cpio", "--quiet", "-o", "-H", "newc", "--owner=0:0"], cwd=stage,
+                          input=names.encode(), stdout=subprocess.PIPE, check=True).stdout
+
+
+def test_debian_boots_on_real_kvm(debian, scripted, tmp_path):
+    if not shutil.which(QEMU):
+        pytest.skip(f"{QEMU} is not installed")
+    guest_initrd = scripted("""
+        echo "guest: $(nproc) processors, clock $(cat /sys/devices/system/clocksource/*/current_clocksource)"
+        printf hello | dd of=/dev/vda conv=fsync 2>/dev/null
+        grep -q -E 'virtio|LOC' /proc/interrupts && echo "guest: interrupts arrive"
+    """)
+    host_initrd = tmp_path / "host.img"
+    host_initrd.write_bytes(make_host(tmp_path / "host", ROOT / "build/guest", debian.kernel,
+                                      guest_initrd))
+    done = subprocess.run(
+        [QEMU, "-accel", "tcg", "-cpu", "max", "-m", "1G", "-nodefaults", "-no-reboot",
+         "-display", "none", "-serial", "stdio", "-kernel", debian.kernel, "-initrd", host_initrd,
+         "-append", "console=ttyS0 quiet panic=-1 mitigations=off"],
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=LIMIT,
+        check=False)
+    said = done.stdout + done.stderr
+    assert re.search(r"kvm +yes .* supervisor code runs at hardware speed", said), said
+    assert "guest: 2 processors, clock kvm-clock" in said, said
+    assert "guest: end" in said, said
+    assert "host: sill ended with status 0" in said, said
+    assert "host: disk has hello" in said, said
