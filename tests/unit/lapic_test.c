@@ -5,6 +5,10 @@
 #include <stdint.h>
 #include <cmocka.h>
 #include <errno.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <string.h>
 
 #include "x86/lapic.h"
@@ -15,7 +19,7 @@
 
 struct owner {
     struct lapic *apic;
-    unsigned events[4];
+    _Atomic unsigned events[4];
     uint8_t sipi;
     int eoi; /* last vector broadcast, -1 none */
 };
@@ -29,7 +33,7 @@ struct machine {
 static void event(void *opaque, enum lapic_event kind, uint8_t vector)
 {
     struct owner *owner = opaque;
-    owner->events[kind]++;
+    atomic_fetch_add(&owner->events[kind], 1);
     if (kind == LAPIC_EVENT_SIPI)
         owner->sipi = vector;
 }
@@ -459,6 +463,38 @@ static void saved_state_continues_elsewhere(void **state)
     assert_int_equal(lapic_load(from, page, APIC_BASE_DEFAULT | APIC_BASE_X2APIC, 0), -EINVAL);
 }
 
+#define FIRST_SENT 32
+
+static void *send_all_vectors(void *opaque)
+{
+    for (unsigned vector = FIRST_SENT; vector < 256; vector++)
+        send(opaque, 1, vector);
+    return NULL;
+}
+
+static void messages_from_other_threads_are_not_lost(void **state)
+{
+    struct machine *m = *state;
+    struct lapic *apic = m->cpu[1].apic;
+    bool taken[256] = {false};
+    pthread_t thread;
+
+    assert_int_equal(pthread_create(&thread, NULL, send_all_vectors, m), 0);
+    for (unsigned left = 256 - FIRST_SENT; left;) {
+        int vector = lapic_acknowledge(apic);
+        if (vector < 0) {
+            sched_yield();
+            continue;
+        }
+        assert_false(taken[vector]);
+        taken[vector] = true;
+        lapic_mmio_write(apic, LAPIC_EOI, 0);
+        left--;
+    }
+    pthread_join(thread, NULL);
+    assert_int_equal(lapic_pending(apic), -1);
+}
+
 int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -481,6 +517,7 @@ int main(void)
         TEST(lint1_brings_nmi),
         TEST(software_disable_masks_local_vectors),
         TEST(saved_state_continues_elsewhere),
+        TEST(messages_from_other_threads_are_not_lost),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
