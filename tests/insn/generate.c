@@ -204,7 +204,8 @@ static void parse_token(struct encoding *e, char *token, const struct snippet *s
 }
 
 /* Chooses how the memory operand is addressed. */
-static void choose_memory(struct snippet *s, unsigned instance, struct random *random)
+static void choose_memory(struct snippet *s, unsigned instance, bool in_sequence,
+                          struct random *random)
 {
     bool stack = has_option(s->form, 'P');
     bool gather = has_option(s->form, 'G') || has_option(s->form, 'g');
@@ -227,7 +228,9 @@ static void choose_memory(struct snippet *s, unsigned instance, struct random *r
     }
     if (kind < 14)
         s->base = (int)((instance * 3 + 1) % X86_GPR_COUNT);
-    if (kind >= 8)
+    if (in_sequence && s->base == NONE)
+        s->base = (int)random_below(random, X86_GPR_COUNT);
+    if (kind >= 8 && !in_sequence)
         s->index_register = (int)((instance * 5 + 3) % X86_GPR_COUNT);
     if (s->index_register == X86_RSP)
         s->index_register = NONE;
@@ -367,8 +370,14 @@ static void put_jump(struct snippet *s, uint64_t target)
     s->code_length += JUMP_LENGTH;
 }
 
+void generate_exits(struct snippet *s)
+{
+    put_jump(s, RUNNER_ADDRESS(runner_save_next));
+    put_jump(s, RUNNER_ADDRESS(runner_save_taken));
+}
+
 bool generate_snippet(struct snippet *s, const struct form *form, unsigned variant,
-                      unsigned instance, uint64_t address, struct random *random)
+                      unsigned instance, uint64_t address, bool in_sequence, struct random *random)
 {
     unsigned sizes[3], size_count = sizes_of(form, sizes), names = count_words(form->names);
     struct encoding e = {.digit = NONE, .vex_map = 1};
@@ -412,7 +421,7 @@ bool generate_snippet(struct snippet *s, const struct form *form, unsigned varia
         to_vex(&e, &vex_variants[vex - 1], random);
 
     if (memory)
-        choose_memory(s, instance + (unsigned)random_below(random, 16), random);
+        choose_memory(s, instance + (unsigned)random_below(random, 16), in_sequence, random);
     if (strstr(form->encoding, "moffs")) {
         uint64_t target = WINDOW_USUAL + random_below(random, MEMORY_BYTES - 8);
         memcpy(e.immediate, &target, 8);
@@ -427,6 +436,8 @@ bool generate_snippet(struct snippet *s, const struct form *form, unsigned varia
     if (has_option(form, 'J')) {
         memset(e.immediate, 0, sizeof(e.immediate));
         e.immediate[0] = JUMP_LENGTH;
+        s->is_jump = true;
+        s->jump_bytes = e.immediate_length;
     }
     if (has_option(form, 'E') && e.immediate_length == 3) {
         e.immediate[0] &= 63;
@@ -451,8 +462,7 @@ bool generate_snippet(struct snippet *s, const struct form *form, unsigned varia
         put(s, e.immediate[i]);
 
     s->code_length = s->length;
-    put_jump(s, RUNNER_ADDRESS(runner_save_next));
-    put_jump(s, RUNNER_ADDRESS(runner_save_taken));
+    generate_exits(s);
 
     s->undefined_flags = forms_undefined_flags(mnemonic);
     char width[16] = "";
@@ -638,6 +648,11 @@ static uint64_t choose_target(const struct insn_case *c, bool edge, struct rando
         return c->window + MEMORY_BYTES - (r & 47);
     uint64_t target = c->window + 96 + (r >> 8) % (MEMORY_BYTES - 224);
     return r & 1 ? ALIGN_DOWN(target, 32) : r & 2 ? ALIGN_DOWN(target, 8) : target;
+}
+
+void generate_address(struct insn_case *c, const struct snippet *s, struct random *random)
+{
+    aim(c, s, choose_target(c, one_in(random, 24), random));
 }
 
 static void fill_gather_indices(struct insn_case *c, const struct snippet *s, struct random *random)

@@ -168,7 +168,8 @@ static void write_tables(struct guest *g)
     write_descriptor(g, SELECTOR_USER_SS, DATA_3);
     write_descriptor(g, SELECTOR_USER, CODE64_3);
     put_u64(g, GDT + SELECTOR_TSS, TSS_LIMIT | (uint64_t)TSS << 16 | (uint64_t)TSS_BUSY << 40);
-    put_u64(g, TSS + 4, STACK); /* RSP0 */
+    put_u64(g, TSS + 4, STACK);                                    /* RSP0 */
+    put_u64(g, TSS + TSS_LIMIT + 1 - 8, (TSS_LIMIT + 1ull) << 48); /* no I/O permission bitmap */
     for (unsigned vector = 0; vector < 32; vector++)
         write_gate(g, vector, SUPERVISOR_CODE + vector * SUPERVISOR_STUB,
                    vector == 3 || vector == 4 ? 3 : 0);

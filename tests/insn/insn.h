@@ -164,7 +164,7 @@ struct snippet {
     const struct form *form;
     unsigned index; /* which of form->names */
     char name[64];  /* mnemonic, operand size and kind, for reports */
-    uint8_t bytes[32];
+    uint8_t bytes[160];
     unsigned length;      /* of the instruction */
     unsigned code_length; /* with the jumps behind it */
     uint64_t address;
@@ -179,17 +179,38 @@ struct snippet {
     int vector_index;
     int bit_register;    /* holds a bit offset (BT and kin), or -1 */
     int count_immediate; /* of shifts, -1 when it is not immediate */
+    bool is_jump;        /* relative, with its distance in the last jump_bytes */
+    unsigned jump_bytes;
+    bool is_sequence; /* of several instructions (struct sequence) */
     uint64_t undefined_flags;
 };
 
 /* How many encodings of a form are worth making: names times sizes times register/memory. */
 unsigned generate_variants(const struct form *form);
 /* Encodes variant `variant` of a form for `address`; `instance` sweeps the registers. False where
- * the variant does not exist. */
+ * the variant does not exist. In a sequence, memory is addressed by at most one register. */
 bool generate_snippet(struct snippet *snippet, const struct form *form, unsigned variant,
-                      unsigned instance, uint64_t address, struct random *random);
+                      unsigned instance, uint64_t address, bool in_sequence, struct random *random);
+/* Appends the jumps to where results are saved. */
+void generate_exits(struct snippet *snippet);
+/* Gives the address registers of the memory operand values that lead into the window. */
+void generate_address(struct insn_case *c, const struct snippet *snippet, struct random *random);
 /* Fills the inputs. */
 void generate_inputs(struct insn_case *c, const struct snippet *snippet, struct random *random);
+
+/* Several instructions that run as one case (sequence.c). */
+#define SEQUENCE_PARTS 8
+struct sequence {
+    struct snippet whole;
+    struct snippet parts[SEQUENCE_PARTS];
+    unsigned count;
+};
+/* `usable`: which of `forms` this CPU and the engine have. */
+void sequence_generate(struct sequence *sequence, uint64_t address, const bool usable[],
+                       struct random *random);
+void sequence_inputs(struct insn_case *c, const struct sequence *sequence, struct random *random);
+/* Puts NOPs in place of an instruction; false if that is done already. */
+bool sequence_drop(struct sequence *sequence, unsigned index);
 
 /* The bare CPU. native_setup() maps the region at its addresses; -errno and a message. */
 SILL_CHECKED int native_setup(struct error *err);

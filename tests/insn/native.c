@@ -37,8 +37,9 @@ static uint64_t host_fs_base;
 /* A location of the region as a C object. */
 #define AT(type, address) (*(type *)(uintptr_t)(address))
 
-__attribute__((optimize("no-stack-protector"))) static void on_fault(int number, siginfo_t *info,
-                                                                     void *context)
+/* Runs at first with the FS base of the case: nothing in it may look for thread-local data. */
+__attribute__((no_sanitize("address", "undefined"))) static void
+on_fault(int number, siginfo_t *info, void *context)
 {
     ucontext_t *u = context;
     greg_t *r = u->uc_mcontext.gregs;
