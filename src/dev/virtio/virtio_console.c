@@ -44,6 +44,7 @@ struct virtio_console {
 
     pthread_mutex_t output_lock; /* one writer at a time */
     uint32_t output_offset;      /* written of the first request in the transmit queue */
+    bool size_told;              /* to this driver; the transmit queue's worker */
 };
 
 static struct virtio_console *of_vdev(struct virtio_device *vdev)
@@ -127,6 +128,17 @@ static bool output_request(struct virtio_console *console, const struct virtq_ch
     return true;
 }
 
+/*
+ * Linux's driver looks at the size only when it hears of a change, and not before its terminal is
+ * there, which its first output shows.
+ */
+static void tell_size(struct virtio_console *console)
+{
+    if (!console->size_told)
+        virtio_config_changed(&console->virtio.vdev);
+    console->size_told = true;
+}
+
 static void serve_transmit(struct virtio_console *console, struct virtio_queue *queue)
 {
     struct virtq_chain chain;
@@ -140,6 +152,7 @@ static void serve_transmit(struct virtio_console *console, struct virtio_queue *
             return;
         }
         virtio_queue_push(queue, &chain, 0);
+        tell_size(console);
     }
 }
 
@@ -203,6 +216,7 @@ static void console_reset(struct virtio_device *vdev)
     console->input_count = 0;
     pthread_mutex_unlock(&console->input_lock);
     console->output_offset = 0;
+    console->size_told = false;
     char_input_ready(console->backend);
 }
 
