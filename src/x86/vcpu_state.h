@@ -82,8 +82,8 @@ struct x86_msrs {
     uint64_t kvm_wall_clock, kvm_system_time, kvm_poll_control;
 };
 
-#define X86_XSAVE_AREA_SIZE 4096 /* room for every component this engine or KVM can show a guest   \
-                                  */
+/* Room for every component that an engine can show a guest. */
+#define X86_XSAVE_AREA_SIZE 4096
 
 struct x86_vcpu_state {
     uint64_t gpr[X86_GPR_COUNT];

@@ -243,7 +243,7 @@ static void put(gpa_t gpa, const void *from, size_t length)
 
 #define LOAD(name, gpa) put(gpa, guest_##name, (size_t)(guest_##name##_end - guest_##name))
 
-/* Real mode, all segments at 0, local APIC on in x2APIC mode, LINT0 for the 8259. */
+/* Real mode, all segments at 0, local APIC on in x2APIC mode, LINT0 for the 8259, LINT1 for NMI. */
 static struct x86_vcpu_state *real_mode(unsigned index)
 {
     static struct x86_vcpu_state s;
@@ -257,6 +257,7 @@ static struct x86_vcpu_state *real_mode(unsigned index)
     memcpy(s.lapic + LAPIC_ID, &index, 4);
     memcpy(s.lapic + LAPIC_SVR, &(uint32_t){LAPIC_SVR_ENABLE | 0xff}, 4);
     memcpy(s.lapic + LAPIC_LVT_LINT0, &(uint32_t){LAPIC_EXTINT_MODE << 8}, 4);
+    memcpy(s.lapic + LAPIC_LVT_LINT1, &(uint32_t){LAPIC_NMI << 8}, 4);
     return &s;
 }
 

@@ -69,6 +69,8 @@ void kvm_vcpu_destroy(struct engine_vcpu *vcpu);
 void kvm_vcpu_run(struct engine_vcpu *vcpu, struct engine_exit *exit);
 void kvm_vcpu_kick(struct engine_vcpu *vcpu);
 void kvm_vcpu_nmi(struct engine_vcpu *vcpu);
+/* Turns a requested NMI into a pending one. The vCPU's thread, or any while it is stopped. */
+void kvm_vcpu_deliver_nmi(struct engine_vcpu *vcpu);
 /* Makes the vCPU's thread leave the guest and look at the requests. Any thread. */
 void kvm_vcpu_poke(struct engine_vcpu *vcpu);
 

@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include "engine/kvm/kvm.h"
+#include "x86/lapic_regs.h"
 
 #define POKE_SIGNAL (SIGRTMIN + 1)
 
@@ -63,6 +64,19 @@ void kvm_vcpu_nmi(struct engine_vcpu *vcpu)
 {
     atomic_store(&vcpu->nmi, true);
     kvm_vcpu_poke(vcpu);
+}
+
+/* KVM_NMI goes past the local APIC, so LINT1 is looked at here. */
+void kvm_vcpu_deliver_nmi(struct engine_vcpu *vcpu)
+{
+    struct kvm_lapic_state lapic;
+    uint32_t lint1;
+
+    if (!atomic_exchange(&vcpu->nmi, false) || kvm_ioctl(vcpu->fd, KVM_GET_LAPIC, &lapic) < 0)
+        return;
+    memcpy(&lint1, lapic.regs + LAPIC_LVT_LINT1, sizeof(lint1));
+    if (!(lint1 & LAPIC_LVT_MASKED) && LAPIC_LVT_MODE(lint1) == LAPIC_NMI)
+        (void)kvm_ioctl(vcpu->fd, KVM_NMI, NULL);
 }
 
 /* Puts the 8259's interrupt in if the vCPU can take one now, else asks to be told when it can. */
@@ -251,8 +265,7 @@ static void run_loop(struct engine_vcpu *vcpu, struct engine_exit *exit)
             /* Let the kernel finish the instruction first; only then is the state a state. */
             set_immediate_exit(vcpu, true);
         } else {
-            if (atomic_exchange(&vcpu->nmi, false))
-                (void)kvm_ioctl(vcpu->fd, KVM_NMI, NULL);
+            kvm_vcpu_deliver_nmi(vcpu);
             offer_extint(vcpu);
         }
         int r = ioctl(vcpu->fd, KVM_RUN, 0) < 0 ? -errno : 0;

@@ -356,8 +356,9 @@ static int get_events(struct engine_vcpu *vcpu, struct x86_vcpu_state *state)
 {
     struct kvm_vcpu_events e;
     struct kvm_mp_state mp;
-    int r = vcpu_ioctl(vcpu, KVM_GET_MP_STATE, &mp); /* first: it takes in what has arrived */
 
+    kvm_vcpu_deliver_nmi(vcpu);
+    int r = vcpu_ioctl(vcpu, KVM_GET_MP_STATE, &mp); /* first: it takes in what has arrived */
     if (!r)
         r = vcpu_ioctl(vcpu, KVM_GET_VCPU_EVENTS, &e);
     if (r)
@@ -370,7 +371,7 @@ static int get_events(struct engine_vcpu *vcpu, struct x86_vcpu_state *state)
         .interrupt_taken = e.interrupt.injected && !e.interrupt.soft,
         .interrupt_vector = e.interrupt.nr,
         .interrupt_shadow = e.interrupt.shadow,
-        .nmi_pending = e.nmi.pending || e.nmi.injected || atomic_load(&vcpu->nmi),
+        .nmi_pending = e.nmi.pending || e.nmi.injected,
         /* An NMI that was on its way is delivered again, so it blocks nothing yet. */
         .nmi_blocked = e.nmi.masked && !e.nmi.injected,
     };
