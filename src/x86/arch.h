@@ -75,6 +75,7 @@
 #define X86_EFER_NXE (1ull << 11)
 #define X86_EFER_SVME (1ull << 12)
 #define X86_EFER_FFXSR (1ull << 14)
+#define X86_EFER_AUTOIBRS (1ull << 21) /* AMD APM volume 2, 3.1.7 */
 
 /* XCR0 (2.6). */
 #define X86_XCR0_X87 (1ull << 0)

@@ -21,6 +21,7 @@ const struct cpu_word_place cpu_word_place[CPU_WORD_COUNT] = {
     [CPU_80000007_EDX] = {0x80000007, 0, CPU_EDX},
     [CPU_80000008_EBX] = {0x80000008, 0, CPU_EBX},
     [CPU_80000021_EAX] = {0x80000021, 0, CPU_EAX},
+    [CPU_80000021_ECX] = {0x80000021, 0, CPU_ECX},
 };
 
 #define V2 CPU_LEVEL_V2
@@ -171,5 +172,7 @@ const struct cpu_feature cpu_features[] = {
     {CPU_80000021_EAX, 27, WEAKNESS, "sbpb"},
     {CPU_80000021_EAX, 28, WEAKNESS, "ibpb_brtype"},
     {CPU_80000021_EAX, 29, WEAKNESS, "srso_no"},
+    {CPU_80000021_ECX, 1, WEAKNESS, "tsa_sq_no"},
+    {CPU_80000021_ECX, 2, WEAKNESS, "tsa_l1_no"},
     {0, 0, V2, NULL},
 };

@@ -20,6 +20,7 @@ enum cpu_word {
     CPU_80000007_EDX,
     CPU_80000008_EBX,
     CPU_80000021_EAX,
+    CPU_80000021_ECX,
     CPU_WORD_COUNT
 };
 

@@ -297,7 +297,7 @@ static void add_extended(struct x86_cpuid *out, enum model model, const char *ve
         add(out, 0x8000001e, 0, 0, 0, 0); /* ids: x86_cpuid_get() */
     }
     if (words[CPU_80000021_EAX])
-        add(out, 0x80000021, words[CPU_80000021_EAX], 0, 0, 0);
+        add(out, 0x80000021, words[CPU_80000021_EAX], 0, words[CPU_80000021_ECX], 0);
 }
 
 static int find_model(const char *name, enum model *model, struct error *err)

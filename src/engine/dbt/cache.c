@@ -8,7 +8,6 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#define HASH_SIZE (1u << 16)
 #define PAGE_HASH_SIZE (1u << 14)
 #define MIN_BLOCK_BYTES 48 /* no block is smaller: bounds the order table */
 
@@ -30,7 +29,7 @@ int cache_init(struct code_cache *cache, uint64_t size, struct error *err)
     cache->rx = mmap(NULL, cache->size, PROT_READ | PROT_EXEC, MAP_SHARED, cache->fd, 0);
     cache->meta = mmap(NULL, cache->meta_size, PROT_READ | PROT_WRITE,
                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    cache->hash = calloc(HASH_SIZE, sizeof(*cache->hash));
+    cache->hash = calloc(CACHE_HASH_SIZE, sizeof(*cache->hash));
     cache->page = calloc(PAGE_HASH_SIZE, sizeof(*cache->page));
     cache->order = mmap(NULL, cache->size / MIN_BLOCK_BYTES * sizeof(*cache->order),
                         PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -72,7 +71,7 @@ void cache_flush(struct code_cache *cache)
     cache->meta_used = 0;
     cache->order_count = 0;
     cache->generation++;
-    memset(cache->hash, 0, HASH_SIZE * sizeof(*cache->hash));
+    memset(cache->hash, 0, CACHE_HASH_SIZE * sizeof(*cache->hash));
     memset(cache->page, 0, PAGE_HASH_SIZE * sizeof(*cache->page));
 }
 
@@ -89,23 +88,9 @@ void *cache_meta(struct code_cache *cache, uint32_t size)
     return result;
 }
 
-static uint32_t hash_of(gpa_t gpa, uint32_t mode)
-{
-    return (uint32_t)((gpa ^ (uint64_t)mode << 20) * 0x9e3779b97f4a7c15ull >> 48) & (HASH_SIZE - 1);
-}
-
 static uint32_t page_hash(gpa_t gpa)
 {
     return (uint32_t)(gpa >> GUEST_PAGE_SHIFT) & (PAGE_HASH_SIZE - 1);
-}
-
-struct dbt_block *cache_find(const struct code_cache *cache, gpa_t gpa, uint32_t mode)
-{
-    struct dbt_block *block = cache->hash[hash_of(gpa, mode)];
-
-    while (block && (block->gpa != gpa || block->mode != mode || !block->valid))
-        block = block->hash_next;
-    return block;
 }
 
 /* Replaces the NOP (or jump) at the block's entry by a jump, in one aligned store. */
@@ -127,14 +112,14 @@ static void block_kill(struct code_cache *cache, struct dbt_block *block)
 
 void cache_insert(struct code_cache *cache, struct dbt_block *block)
 {
-    struct dbt_block **slot = &cache->hash[hash_of(block->gpa, block->mode)];
+    struct dbt_block **slot = &cache->hash[cache_hash(block->gpa, block->mode)];
 
     for (struct dbt_block *b = *slot; b; b = b->hash_next)
         if (!b->valid && b->gpa == block->gpa && b->mode == block->mode)
             redirect_entry(cache, b, block->entry);
     block->valid = true;
     block->hash_next = *slot;
-    *slot = block;
+    __atomic_store_n(slot, block, __ATOMIC_RELEASE);
     slot = &cache->page[page_hash(block->gpa)];
     block->page_next = *slot;
     *slot = block;

@@ -97,7 +97,26 @@ void cache_flush(struct code_cache *cache);
 /* Zeroed memory that lives until the next flush; NULL when the arena is full. */
 void *cache_meta(struct code_cache *cache, uint32_t size);
 
-struct dbt_block *cache_find(const struct code_cache *cache, gpa_t gpa, uint32_t mode);
+#define CACHE_HASH_SIZE (1u << 16)
+
+static inline uint32_t cache_hash(gpa_t gpa, uint32_t mode)
+{
+    return (uint32_t)((gpa ^ (uint64_t)mode << 20) * 0x9e3779b97f4a7c15ull >> 48) &
+           (CACHE_HASH_SIZE - 1);
+}
+
+/* Without the lock too, on a running vCPU's thread: blocks are only added, and entering one that
+ * has just been killed leads to its tail. */
+static inline struct dbt_block *cache_find(const struct code_cache *cache, gpa_t gpa, uint32_t mode)
+{
+    struct dbt_block *block =
+        __atomic_load_n(&cache->hash[cache_hash(gpa, mode)], __ATOMIC_ACQUIRE);
+
+    while (block && (block->gpa != gpa || block->mode != mode || !block->valid))
+        block = block->hash_next;
+    return block;
+}
+
 void cache_insert(struct code_cache *cache, struct dbt_block *block);
 /* The block whose host code holds rx + offset, or NULL. Also from a signal handler on a thread that
  * is inside that code. */

@@ -169,8 +169,8 @@ static enum insn_class classify(const struct decoded *d, const struct decode_fea
     case ZYDIS_MNEMONIC_LEA:
         return INSN_LEA;
     case ZYDIS_MNEMONIC_PUSH:
-        if (is_system_register(d) || d->memory || !flat_stack ||
-            !(natural || z->operand_width == 16))
+        if (is_system_register(d) || !flat_stack ||
+            !(natural || (z->operand_width == 16 && !d->memory)))
             return in_c(d);
         return INSN_PUSH;
     case ZYDIS_MNEMONIC_POP:
@@ -217,6 +217,16 @@ static enum insn_class classify(const struct decoded *d, const struct decode_fea
         return INSN_XSAVE;
     case ZYDIS_MNEMONIC_CLI:
         return (mode & DBT_MODE_CPL_MASK) == 0 && !(mode & DBT_MODE_VM86) ? INSN_CLI : in_c(d);
+    case ZYDIS_MNEMONIC_STI:
+        return (mode & DBT_MODE_CPL_MASK) == 0 && !(mode & DBT_MODE_VM86) ? INSN_STI : in_c(d);
+    case ZYDIS_MNEMONIC_SWAPGS:
+        return (mode & DBT_MODE_CPL_MASK) == 0 ? INSN_SWAPGS : in_c(d);
+    case ZYDIS_MNEMONIC_PUSHF:
+    case ZYDIS_MNEMONIC_PUSHFD:
+    case ZYDIS_MNEMONIC_PUSHFQ:
+        /* RF, which the image leaves out, is set only while debugging. */
+        return flat_stack && natural && !(mode & (DBT_MODE_VM86 | DBT_MODE_DEBUG)) ? INSN_PUSHF
+                                                                                   : in_c(d);
     case ZYDIS_MNEMONIC_RDTSC:
         return (mode & DBT_MODE_CPL_MASK) == 0 ? INSN_RDTSC : in_c(d);
     case ZYDIS_MNEMONIC_CMPXCHG16B:
@@ -252,9 +262,6 @@ static enum insn_class classify(const struct decoded *d, const struct decode_fea
     case ZYDIS_MNEMONIC_BOUND:
     case ZYDIS_MNEMONIC_ARPL:
     case ZYDIS_MNEMONIC_SALC:
-    case ZYDIS_MNEMONIC_PUSHF:
-    case ZYDIS_MNEMONIC_PUSHFD:
-    case ZYDIS_MNEMONIC_PUSHFQ:
     case ZYDIS_MNEMONIC_POPF:
     case ZYDIS_MNEMONIC_POPFD:
     case ZYDIS_MNEMONIC_POPFQ:
@@ -264,7 +271,6 @@ static enum insn_class classify(const struct decoded *d, const struct decode_fea
     case ZYDIS_MNEMONIC_POPAD:
     case ZYDIS_MNEMONIC_XGETBV:
     case ZYDIS_MNEMONIC_XSETBV:
-    case ZYDIS_MNEMONIC_STI:
         return in_c(d);
     default:
         break;
@@ -357,6 +363,8 @@ bool decode_one(struct decoded *d, const struct decode_features *features, uint3
     d->class = classify(d, features, mode);
     d->flags_read = d->z.cpu_flags ? d->z.cpu_flags->tested & FLAGS_ARITH : 0;
     d->flags_written = flags_certainly_written(d);
+    if (d->class == INSN_PUSHF)
+        d->flags_read = FLAGS_ARITH;
     switch (d->class) {
     case INSN_IN_C:
     case INSN_IN_C_END:

@@ -32,6 +32,9 @@ enum insn_class {
     INSN_BIT_MEMORY, /* bt/bts/btr/btc memory, register: the bit offset moves the address */
     INSN_XSAVE,      /* the XSAVE family: the component mask is the guest's */
     INSN_CLI,
+    INSN_STI,
+    INSN_SWAPGS,
+    INSN_PUSHF,
     INSN_RDTSC,
 };
 

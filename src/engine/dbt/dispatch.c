@@ -100,9 +100,10 @@ static enum dbt_result handle_record(struct dbt_vcpu *v, const struct exit_recor
     case EXIT_INSN:
         /* A copy: the record may go with the cache while a board callback runs. */
         insn_copy(&v->runtime->insn, record->insn);
+        v->runtime->counters.in_c[v->runtime->insn.mnemonic]++;
         result = insn_execute(v, &v->runtime->insn);
         if (result == DBT_NEXT && v->runtime->generation == generation && resume &&
-            !(v->mode & DBT_MODE_TF) && !(v->runtime->interrupt_waiting && v->iflag))
+            !(v->mode & DBT_MODE_TF) && !(v->interrupt_waiting && v->iflag))
             *code = vm->cache.rx + resume;
         else if (result == DBT_NEXT)
             result = DBT_JUMP;
@@ -121,17 +122,63 @@ static enum dbt_result handle_record(struct dbt_vcpu *v, const struct exit_recor
     }
 }
 
-static const void *jump_lookup(struct dbt_vcpu *v)
+bool dispatch_mode_slot(const struct dbt_vcpu *v, uint32_t mode, unsigned *slot)
 {
-    struct dbt_runtime *r = v->runtime;
+    const struct dbt_runtime *r = v->runtime;
 
-    if (!r->mode_slot_valid || r->mode_for_slot != v->mode)
+    for (*slot = 0; *slot < r->mode_count; (*slot)++)
+        if (r->modes[*slot] == mode)
+            return true;
+    return false;
+}
+
+bool dispatch_linear_rip(struct dbt_vcpu *v, gva_t *linear)
+{
+    *linear = v->rip;
+    if (v->mode & DBT_MODE_CODE64)
+        return true;
+    if (v->rip > v->segment[X86_CS].limit) {
+        dbt_raise_error(v, X86_VECTOR_GP, 0);
+        return false;
+    }
+    *linear = (uint32_t)(v->rip + v->segment[X86_CS].base);
+    return true;
+}
+
+void dispatch_enter_jump(struct dbt_vcpu *v, unsigned slot, const struct dbt_block *block)
+{
+    unsigned index = v->rip >> DBT_JUMP_FIRST_BIT & (DBT_JUMP_SIZE - 1);
+
+    if (!index)
+        return; /* the entry that attention leads to */
+    v->runtime->jump_dirty |= 1u << slot;
+    v->jump[slot][index] = (struct dbt_jump_entry){
+        .neg_rip = -v->rip,
+        .code = v->vm->cache.rx + block->entry_indirect,
+    };
+}
+
+/* Code for rip that exists already: from the jump cache, else from the code cache. NULL: none, or
+ * an exception, which runtime_find() will meet again. */
+static const void *find_existing(struct dbt_vcpu *v)
+{
+    unsigned index = v->rip >> DBT_JUMP_FIRST_BIT & (DBT_JUMP_SIZE - 1), slot;
+    struct dbt_block *block;
+    uint8_t *host;
+    gva_t linear;
+    gpa_t gpa;
+
+    if (!dispatch_mode_slot(v, v->mode, &slot))
         return NULL;
-
-    uint64_t index = v->rip >> DBT_JUMP_FIRST_BIT & (DBT_JUMP_SIZE - 1);
-    const struct dbt_jump_entry *entry = &v->jump[r->mode_slot][index];
-
-    return index && entry->neg_rip == -v->rip ? entry->code : NULL;
+    if (index && v->jump[slot][index].neg_rip == -v->rip)
+        return v->jump[slot][index].code;
+    if (!dispatch_linear_rip(v, &linear) || mmu_fetch(v, linear, &gpa, &host) == DBT_FAULT)
+        return NULL;
+    block = cache_find(&v->vm->cache, gpa, v->mode);
+    if (!block)
+        return NULL;
+    dispatch_enter_jump(v, slot, block);
+    return v->vm->cache.rx + block->entry_indirect;
 }
 
 /* The vector registers come back from v->xsave. */
@@ -161,7 +208,7 @@ void dispatch_run(struct dbt_vcpu *v)
 
         if (!code) {
             if (atomic_load(&v->attention) || v->run_state != X86_RUNNABLE ||
-                (r->interrupt_waiting && v->iflag && !v->shadow)) {
+                (v->interrupt_waiting && v->iflag && !v->shadow)) {
                 if (!runtime_attend(v))
                     return;
             }
@@ -169,7 +216,7 @@ void dispatch_run(struct dbt_vcpu *v)
                 v->shadow = 0;
                 code = runtime_find(v, DBT_MODE_ONE);
             } else {
-                code = jump_lookup(v);
+                code = find_existing(v);
                 if (!code)
                     code = runtime_find(v, 0);
             }

@@ -246,14 +246,26 @@ void emit_shrx(struct emitter *e, enum host_register to, enum host_register from
     emit_shift_x(e, 3, to, from, count);
 }
 
-void emit_pext_memory(struct emitter *e, enum host_register to, enum host_register from,
-                      struct host_memory m)
+static void emit_bits_memory(struct emitter *e, unsigned pp, enum host_register to,
+                             enum host_register from, struct host_memory m)
 {
     if (m.gs)
         emit_byte(e, 0x65);
-    emit_vex(e, 2, true, from, 2, to, high_bit_of(m.index), high_bit_of(m.base));
+    emit_vex(e, 2, true, from, pp, to, high_bit_of(m.index), high_bit_of(m.base));
     emit_byte(e, 0xf5);
     emit_modrm_memory(e, to, &m);
+}
+
+void emit_pext_memory(struct emitter *e, enum host_register to, enum host_register from,
+                      struct host_memory m)
+{
+    emit_bits_memory(e, 2, to, from, m);
+}
+
+void emit_pdep_memory(struct emitter *e, enum host_register to, enum host_register from,
+                      struct host_memory m)
+{
+    emit_bits_memory(e, 3, to, from, m);
 }
 
 void emit_not(struct emitter *e, enum host_register r)

@@ -81,6 +81,9 @@ void emit_shrx(struct emitter *e, enum host_register to, enum host_register from
 /* pext to, from, [m] */
 void emit_pext_memory(struct emitter *e, enum host_register to, enum host_register from,
                       struct host_memory m);
+/* pdep to, from, [m] */
+void emit_pdep_memory(struct emitter *e, enum host_register to, enum host_register from,
+                      struct host_memory m);
 void emit_not(struct emitter *e, enum host_register r);
 void emit_push(struct emitter *e, enum host_register r);
 void emit_pop(struct emitter *e, enum host_register r);

@@ -36,6 +36,7 @@ struct cpu_feature {
 #define FEATURE_AMD_IBPB ((struct cpu_feature){0x80000008, CPUID_EBX, 12})
 #define FEATURE_AMD_IBRS ((struct cpu_feature){0x80000008, CPUID_EBX, 14})
 #define FEATURE_AMD_STIBP ((struct cpu_feature){0x80000008, CPUID_EBX, 15})
+#define FEATURE_AUTOMATIC_IBRS ((struct cpu_feature){0x80000021, CPUID_EAX, 8})
 #define FEATURE_AMD_SSBD ((struct cpu_feature){0x80000008, CPUID_EBX, 24})
 
 static inline bool guest_has(struct dbt_vcpu *v, struct cpu_feature feature)

@@ -44,6 +44,10 @@ static const struct feature_word feature_words[] = {
     {0x80000001, 0, 3, 0, BIT(11) | BIT(20) | BIT(26) | BIT(27) | BIT(29)},
     /* invariant TSC */
     {0x80000007, 0, 3, BIT(8), 0},
+    /* LFENCE serialises | automatic IBRS, SRSO_NO; TSA_SQ_NO, TSA_L1_NO. Guest branches do not run
+     * as themselves here, so a guest's own mitigations only cost time (docs/threat-model.md). */
+    {0x80000021, 0, 0, BIT(2), BIT(8) | BIT(29)},
+    {0x80000021, 0, 2, 0, BIT(1) | BIT(2)},
 };
 
 static void host_cpuid(uint32_t leaf, uint32_t subleaf, uint32_t out[4])
@@ -97,7 +101,7 @@ static void filter_leaf(struct x86_cpuid *table, uint32_t leaf, bool has_subleaf
     host_cpuid(leaf, 0, host);
     memcpy(out, host, sizeof(out));
     for (unsigned reg = 0; reg < 4; reg++) {
-        bool features = leaf == 7 ? reg != 0 : leaf == 0x80000007 ? true : reg >= 2;
+        bool features = leaf == 7 ? reg != 0 : leaf >= 0x80000007 ? true : reg >= 2;
         const struct feature_word *word = NULL;
 
         for (unsigned i = 0; i < sizeof(feature_words) / sizeof(feature_words[0]); i++)
@@ -109,6 +113,14 @@ static void filter_leaf(struct x86_cpuid *table, uint32_t leaf, bool has_subleaf
     if (leaf == 7)
         out[0] = 0; /* no further subleaves */
     add_leaf(table, leaf, 0, has_subleaf, out);
+}
+
+static bool is_amd(void)
+{
+    uint32_t out[4];
+
+    host_cpuid(0, 0, out);
+    return out[2] == signature_AMD_ecx;
 }
 
 void host_supported_cpuid(struct x86_cpuid *table)
@@ -136,6 +148,8 @@ void host_supported_cpuid(struct x86_cpuid *table)
     }
     filter_leaf(table, 0x80000001, false);
     filter_leaf(table, 0x80000007, false);
+    if (is_amd())
+        filter_leaf(table, 0x80000021, false);
     host_cpuid(0x80000008, 0, out);
     out[1] = out[2] = out[3] = 0;
     add_leaf(table, 0x80000008, 0, false, out);

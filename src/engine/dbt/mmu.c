@@ -5,6 +5,7 @@
  * Everything runs on the vCPU's own thread. Page table entries are read and their accessed and
  * dirty bits set with atomic operations, as other vCPUs and the guest itself change them meanwhile.
  */
+#include "engine/dbt/operand.h"
 #include "engine/dbt/vm.h"
 #include "x86/arch.h"
 
@@ -53,11 +54,6 @@ static enum dbt_result page_fault(struct dbt_vcpu *v, gva_t address, uint32_t er
         .address = address,
     };
     return DBT_FAULT;
-}
-
-static bool is_canonical(gva_t address)
-{
-    return (uint64_t)((int64_t)(address << 16) >> 16) == address;
 }
 
 /* One table entry of 4 or 8 bytes, with A (and D) set if `set` says so. False when the guest

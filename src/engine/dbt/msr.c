@@ -174,6 +174,8 @@ static bool write_efer(struct dbt_vcpu *v, uint64_t value)
         allowed |= X86_EFER_NXE;
     if (guest_has(v, FEATURE_FFXSR))
         allowed |= X86_EFER_FFXSR;
+    if (guest_has(v, FEATURE_AUTOMATIC_IBRS))
+        allowed |= X86_EFER_AUTOIBRS;
     if ((value & ~allowed) || ((changed & X86_EFER_LME) && (v->cr0 & X86_CR0_PG)))
         return false;
     v->efer ^= changed; /* LMA follows LME and CR0.PG alone */

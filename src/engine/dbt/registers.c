@@ -7,6 +7,7 @@
 #include "engine/dbt/interrupt.h"
 #include "engine/dbt/operand.h"
 #include "engine/dbt/system.h"
+#include "engine/dbt/vm.h"
 
 /* --- CR0 --- */
 
@@ -69,15 +70,11 @@ static enum dbt_result write_cr0(struct dbt_vcpu *v, const struct insn *insn, ui
 static enum dbt_result write_cr3(struct dbt_vcpu *v, const struct insn *insn, uint64_t value)
 {
     bool keep = (v->cr4 & X86_CR4_PCIDE) && (value & X86_CR3_NO_FLUSH);
-    uint32_t sizes[4];
 
     if (keep)
         value &= ~X86_CR3_NO_FLUSH;
-    if (v->mode & DBT_MODE_CODE64) {
-        dbt_cpuid(v, 0x80000008, 0, sizes);
-        if (value >> (sizes[CPUID_EAX] & 0xff))
-            return dbt_raise_error(v, X86_VECTOR_GP, 0);
-    }
+    if ((v->mode & DBT_MODE_CODE64) && value >> v->vm->phys_bits)
+        return dbt_raise_error(v, X86_VECTOR_GP, 0);
     if (!mmu_set_cr3(v, value, keep))
         return dbt_raise_error(v, X86_VECTOR_GP, 0);
     return insn_next_block(v, insn);

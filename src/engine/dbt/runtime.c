@@ -68,7 +68,7 @@ void dbt_unquiesce(struct dbt_vcpu *v)
     }
     if (v->runtime->generation != vm->cache.generation) {
         v->runtime->generation = vm->cache.generation;
-        v->runtime->mode_slot_valid = false;
+        v->runtime->mode_count = 0;
         dbt_jump_flush(v);
     }
 }
@@ -156,7 +156,7 @@ void dbt_flush_all(struct dbt_vm *vm, struct dbt_vcpu *v)
     atomic_store(&vm->mode_count, 0);
     dbt_exclusive_end(vm);
     v->runtime->generation = vm->cache.generation;
-    v->runtime->mode_slot_valid = false;
+    v->runtime->mode_count = 0;
     dbt_jump_flush(v);
 }
 
@@ -188,7 +188,7 @@ const void *runtime_find(struct dbt_vcpu *v, uint32_t extra_mode)
     struct dbt_vm *vm = v->vm;
     struct dbt_runtime *r = v->runtime;
     uint32_t mode = v->mode | extra_mode;
-    gva_t linear = v->rip;
+    gva_t linear;
     struct dbt_block *block;
     const void *code;
     uint8_t *host;
@@ -196,16 +196,7 @@ const void *runtime_find(struct dbt_vcpu *v, uint32_t extra_mode)
     gpa_t gpa;
 
     r->counters.lookups++;
-    if (!(mode & DBT_MODE_CODE64)) {
-        if (v->rip > v->segment[X86_CS].limit) {
-            dbt_raise_error(v, X86_VECTOR_GP, 0);
-            return NULL;
-        }
-        linear += v->segment[X86_CS].base;
-        if (!(mode & DBT_MODE_LMA) || v->segment[X86_CS].base)
-            linear = (uint32_t)linear;
-    }
-    if (mmu_fetch(v, linear, &gpa, &host) == DBT_FAULT)
+    if (!dispatch_linear_rip(v, &linear) || mmu_fetch(v, linear, &gpa, &host) == DBT_FAULT)
         return NULL;
     dbt_simd_unload(v);
     if (!host) {
@@ -219,19 +210,12 @@ const void *runtime_find(struct dbt_vcpu *v, uint32_t extra_mode)
     dbt_lock(vm, v);
     block = find_block(v, gpa, host, mode, &slot);
     code = vm->cache.rx + block->entry_indirect;
+    r->mode_count = vm->mode_count;
+    memcpy(r->modes, vm->modes, sizeof(r->modes));
     dbt_unlock(vm);
 
-    if (!extra_mode) {
-        unsigned index = v->rip >> DBT_JUMP_FIRST_BIT & (DBT_JUMP_SIZE - 1);
-
-        r->mode_slot_valid = true;
-        r->mode_for_slot = mode;
-        r->mode_slot = slot;
-        r->jump_dirty |= 1u << slot;
-        if (index)
-            v->jump[slot][index] =
-                (struct dbt_jump_entry){.neg_rip = -v->rip, .code = (void *)code};
-    }
+    if (!extra_mode)
+        dispatch_enter_jump(v, slot, block);
     return code;
 }
 
@@ -239,23 +223,15 @@ void runtime_link(struct dbt_vcpu *v, const struct exit_record *record)
 {
     struct dbt_vm *vm = v->vm;
     uint32_t generation = v->runtime->generation, patch = record->patch;
-    gva_t linear = v->rip;
     struct dbt_block *block;
     uint8_t *host;
     unsigned slot;
+    gva_t linear;
     gpa_t gpa;
 
-    if (!(v->mode & DBT_MODE_CODE64)) {
-        linear += v->segment[X86_CS].base;
-        if (v->rip > v->segment[X86_CS].limit)
-            return;
-        linear = (uint32_t)linear;
-    }
     /* The page is being executed, so this does not fault; if it does, the next look-up tells. */
-    if (mmu_fetch(v, linear, &gpa, &host) == DBT_FAULT || !host) {
-        v->exception.pending = false;
+    if (!dispatch_linear_rip(v, &linear) || mmu_fetch(v, linear, &gpa, &host) == DBT_FAULT || !host)
         return;
-    }
     dbt_simd_unload(v);
     dbt_lock(vm, v);
     if (generation == vm->cache.generation) {
@@ -317,11 +293,11 @@ static void take_interrupt(struct dbt_vcpu *v)
         v->run_state = X86_RUNNABLE;
         v->nmi_blocked = true;
         interrupt_deliver_external(v, X86_VECTOR_NMI);
-        r->interrupt_waiting = true;
+        v->interrupt_waiting = true;
         return;
     }
-    r->interrupt_waiting = lapic_pending(v->lapic) >= 0;
-    if (!r->interrupt_waiting || !v->iflag || v->shadow)
+    v->interrupt_waiting = lapic_pending(v->lapic) >= 0;
+    if (!v->interrupt_waiting || !v->iflag || v->shadow)
         return;
     vector = lapic_acknowledge(v->lapic);
     if (vector == LAPIC_EXTINT)
@@ -447,7 +423,7 @@ void dbt_mmio_write(struct dbt_vcpu *v, gpa_t gpa, unsigned size, uint64_t value
     if (in_apic_page(v, gpa, &offset)) {
         if (!(offset & 15))
             lapic_mmio_write(v->lapic, offset, (uint32_t)value);
-        v->runtime->interrupt_waiting = true;
+        v->interrupt_waiting = true;
         return;
     }
     board = board_enter(v);
@@ -484,7 +460,7 @@ bool dbt_msr_write_outside(struct dbt_vcpu *v, uint32_t index, uint64_t value)
 
     dbt_simd_unload(v);
     if (is_apic_msr(index)) {
-        v->runtime->interrupt_waiting = true;
+        v->interrupt_waiting = true;
         return lapic_msr_write(v->lapic, index, value);
     }
     if (clock_msr_write(v, index, value))
@@ -512,7 +488,7 @@ void dbt_cr8_write(struct dbt_vcpu *v, uint64_t value)
 {
     dbt_simd_unload(v);
     lapic_cr8_write(v->lapic, value);
-    v->runtime->interrupt_waiting = true;
+    v->interrupt_waiting = true;
 }
 
 uint64_t dbt_tsc(struct dbt_vcpu *v)

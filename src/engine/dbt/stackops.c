@@ -39,10 +39,59 @@ static void store_sized(struct translator *t, unsigned size, enum host_register 
         emit_store16(&t->e, host_at(TEMP0, 0), from);
 }
 
+/* push of a memory operand: both places are checked before anything changes. */
+static void push_memory(struct translator *t)
+{
+    unsigned size = natural_size(t);
+
+    if (!access_linear(t, t->d->memory)) {
+        translator_emit_exit(t, translator_record(t, EXIT_SLOW, t->d->offset));
+        return;
+    }
+    access_check(t, (struct access){.size = size});
+    if (size == 8)
+        emit_load(&t->e, TEMP1, host_at(TEMP0, 0));
+    else
+        emit_load32(&t->e, TEMP1, host_at(TEMP0, 0));
+    emit_store(&t->e, VCPU_FIELD(scratch[2]), TEMP1);
+    stack_address(t, HOST_SP, -(int32_t)size);
+    access_check(t, (struct access){.size = size, .write = true});
+    emit_load(&t->e, TEMP1, VCPU_FIELD(scratch[2]));
+    store_sized(t, size, TEMP1);
+    stack_adjust(t, -(int32_t)size);
+}
+
+/* pushf: arithmetic flags from the host's, the rest from the vCPU; "and" and "or" without touching
+ * flags are pext with pdep, and lea. */
+void stack_emit_pushf(struct translator *t)
+{
+    struct emitter *e = &t->e;
+    unsigned size = natural_size(t);
+
+    stack_address(t, HOST_SP, -(int32_t)size);
+    access_check(t, (struct access){.size = size, .write = true});
+    emit_byte(e, 0x9c); /* pushfq */
+    emit_pop(e, TEMP1);
+    emit_pext_memory(e, TEMP1, TEMP1, VCPU_FIELD(arith_mask));
+    emit_pdep_memory(e, TEMP1, TEMP1, VCPU_FIELD(arith_mask));
+    emit_load(e, TEMP2, VCPU_FIELD(flags_sys));
+    emit_lea(e, TEMP1, (struct host_memory){.base = TEMP1, .index = TEMP2, .scale = 1, .disp = 2});
+    emit_op_memory(e, false, 0x0fb6, TEMP2, VCPU_FIELD(iflag)); /* movzx */
+    emit_rorx(e, TEMP2, TEMP2, 64 - 9);
+    emit_lea(e, TEMP1, (struct host_memory){.base = TEMP1, .index = TEMP2, .scale = 1});
+    store_sized(t, size, TEMP1);
+    stack_adjust(t, -(int32_t)size);
+}
+
 void stack_emit_push(struct translator *t)
 {
     const ZydisDecodedOperand *o = &t->d->operand[0];
     unsigned size = t->d->z.operand_width == 16 ? 2 : natural_size(t);
+
+    if (t->d->memory) {
+        push_memory(t);
+        return;
+    }
 
     stack_address(t, HOST_SP, -(int32_t)size);
     access_check(t, (struct access){.size = size, .write = true});

@@ -116,5 +116,10 @@ void trace_counters(const struct dbt_vcpu *v)
     fprintf(stderr, "exits:");
     for (unsigned i = 0; i < ARRAY_SIZE(c->exits); i++)
         fprintf(stderr, " %llu", (unsigned long long)c->exits[i]);
+    fprintf(stderr, "\nin C:");
+    for (unsigned i = 0; i <= ZYDIS_MNEMONIC_MAX_VALUE; i++)
+        if (c->in_c[i])
+            fprintf(stderr, " %s %llu", ZydisMnemonicGetString((ZydisMnemonic)i),
+                    (unsigned long long)c->in_c[i]);
     fprintf(stderr, "\n");
 }

@@ -56,6 +56,9 @@ static bool ends_block(const struct decoded *d)
     case INSN_BIT_MEMORY:
     case INSN_XSAVE:
     case INSN_CLI:
+    case INSN_STI:
+    case INSN_SWAPGS:
+    case INSN_PUSHF:
     case INSN_RDTSC:
         return false;
     default:
@@ -287,8 +290,49 @@ static void emit_in_c(struct translator *t, const uint8_t *bytes)
     decode_to_insn(t->d, bytes, insn);
     record->insn = insn;
     translator_emit_exit(t, record);
-    if (t->d->class == INSN_IN_C)
+    if (t->d->class != INSN_IN_C_END)
         record->resume = cache_offset(t, t->e.at);
+}
+
+/* Interrupts on. Where one is waiting for that, or the next instruction (which must run before any
+ * interrupt is taken) is not in this block, C does it; else there is nothing to see until the next
+ * poll, which is behind the next instruction. */
+static void emit_sti(struct translator *t)
+{
+    struct emitter *e = &t->e;
+    uint8_t *waiting, *done;
+
+    if (t->d == &t->insn[t->count - 1]) {
+        emit_in_c(t, t->page + t->d->offset);
+        return;
+    }
+    if (t->flags_live) {
+        emit_mov(e, TEMP2, HOST_RCX);
+        emit_op_memory(e, false, 0x0fb6, HOST_RCX, VCPU_FIELD(interrupt_waiting)); /* movzx */
+        emit_jrcxz(e, 3 + 5);
+        emit_mov(e, HOST_RCX, TEMP2); /* 3 bytes */
+        waiting = emit_jmp32(e);
+        emit_mov(e, HOST_RCX, TEMP2);
+    } else {
+        emit_op_memory(e, false, 0x80, 7, VCPU_FIELD(interrupt_waiting)); /* cmp byte, 0 */
+        emit_byte(e, 0);
+        waiting = emit_jcc32(e, 5); /* jne */
+    }
+    emit_store8_imm(e, VCPU_FIELD(iflag), 1);
+    done = emit_jmp32(e);
+    if (!e->overflow)
+        emit_link(waiting, e->at);
+    emit_in_c(t, t->page + t->d->offset);
+    if (!e->overflow)
+        emit_link(done, e->at);
+}
+
+static void emit_swapgs(struct translator *t)
+{
+    emit_load(&t->e, TEMP0, VCPU_FIELD(segment[X86_GS].base));
+    emit_load(&t->e, TEMP1, VCPU_FIELD(msr.kernel_gs_base));
+    emit_store(&t->e, VCPU_FIELD(msr.kernel_gs_base), TEMP0);
+    emit_store(&t->e, VCPU_FIELD(segment[X86_GS].base), TEMP1);
 }
 
 /* rdx:rax = host TSC + offset, without touching flags. */
@@ -368,6 +412,15 @@ static bool emit_insn(struct translator *t)
         return true;
     case INSN_CLI:
         emit_store8_imm(&t->e, VCPU_FIELD(iflag), 0);
+        return true;
+    case INSN_STI:
+        emit_sti(t);
+        return true;
+    case INSN_SWAPGS:
+        emit_swapgs(t);
+        return true;
+    case INSN_PUSHF:
+        stack_emit_pushf(t);
         return true;
     case INSN_RDTSC:
         emit_rdtsc(t);

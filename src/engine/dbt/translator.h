@@ -110,6 +110,7 @@ void native_emit_xsave(struct translator *t, bool prepared);
 /* --- stackops.c --- */
 void stack_emit_push(struct translator *t);
 void stack_emit_pop(struct translator *t);
+void stack_emit_pushf(struct translator *t);
 void stack_emit_leave(struct translator *t);
 /* TEMP0 = linear address of [base + disp] on the stack. */
 void stack_address(struct translator *t, enum host_register base, int32_t disp);

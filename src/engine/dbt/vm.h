@@ -58,10 +58,8 @@ struct dbt_runtime {
     bool stopped_by_kick;
     struct error failure; /* why the engine cannot go on, if text is not empty */
     uint32_t generation;  /* of the cache when jump and fetch tables were filled */
-    uint32_t mode_slot;   /* slot of `mode_for_slot` */
-    uint32_t mode_for_slot;
-    bool mode_slot_valid;
-    bool interrupt_waiting;  /* something may be pending that could not be delivered */
+    unsigned mode_count;  /* jump cache tables known to this vCPU, in the VM's order */
+    uint32_t modes[DBT_MODE_SLOTS];
     uint8_t leave;           /* enum leave_reason */
     bool thunk;              /* a slow path's thunk is what runs */
     uint32_t jump_dirty;     /* jump cache tables that hold entries */
@@ -76,6 +74,7 @@ struct dbt_runtime {
         uint8_t *host;
     } fetch[256];
     struct dbt_counters {
+        uint64_t in_c[ZYDIS_MNEMONIC_MAX_VALUE + 1]; /* executions by insn_execute() */
         uint64_t exits[16], memory_misses, memory_fills, tlb_flushes, slow, interrupts, exceptions,
             lookups, links;
     } counters;
