@@ -126,19 +126,31 @@ int elf_load(struct boot_job *job, const struct elf_image *image, gpa_t *end, st
     return *end ? 0 : damaged(file, "it has nothing to load", err);
 }
 
+/* The loaded segment that has `address` in its bytes from the file. */
+static const struct elf_segment *find_segment(const struct elf_image *image, uint64_t address,
+                                              bool physical)
+{
+    for (unsigned i = 0; i < image->count; i++) {
+        const struct elf_segment *segment = &image->segment[i];
+        uint64_t base = physical ? segment->paddr : segment->vaddr;
+        if (segment->type == PT_LOAD && address >= base && address - base < segment->filesz)
+            return segment;
+    }
+    return NULL;
+}
+
+bool elf_find_physical(const struct elf_image *image, uint64_t address, uint32_t *entry)
+{
+    if (address > UINT32_MAX || !find_segment(image, address, true))
+        return false;
+    *entry = (uint32_t)address;
+    return true;
+}
+
 bool elf_find_entry(const struct elf_image *image, uint64_t address, uint32_t *entry)
 {
-    /* A kernel linked to run at high addresses may name its entry by either kind of address. */
-    for (int by_paddr = 0; by_paddr < 2; by_paddr++) {
-        for (unsigned i = 0; i < image->count; i++) {
-            const struct elf_segment *segment = &image->segment[i];
-            uint64_t base = by_paddr ? segment->paddr : segment->vaddr;
-            if (segment->type != PT_LOAD || address < base || address - base >= segment->filesz)
-                continue;
-            uint64_t physical = segment->paddr + (address - base);
-            *entry = (uint32_t)physical;
-            return physical <= UINT32_MAX;
-        }
-    }
-    return false;
+    const struct elf_segment *segment = find_segment(image, address, false);
+
+    return elf_find_physical(image, segment ? segment->paddr + (address - segment->vaddr) : address,
+                             entry);
 }

@@ -33,8 +33,11 @@ SILL_CHECKED int elf_parse(const struct boot_file *file, struct elf_image *image
 SILL_CHECKED int elf_load(struct boot_job *job, const struct elf_image *image, gpa_t *end,
                           struct error *err);
 
-/* Where in guest-physical memory the 32-bit code at `address` (virtual or physical) was loaded;
- * false when it is in none of the segments or above 4 GiB. */
+/* Is 32-bit code at the guest-physical `address` part of what was loaded? Then it is the entry. */
+bool elf_find_physical(const struct elf_image *image, uint64_t address, uint32_t *entry);
+
+/* As above for the entry in the ELF header: a kernel that is linked to run at high addresses may
+ * name it by its virtual or by its physical address. */
 bool elf_find_entry(const struct elf_image *image, uint64_t address, uint32_t *entry);
 
 #endif

@@ -210,4 +210,4 @@ static int load(struct boot_job *job, struct error *err)
     return ret ? ret : enter(job, header, kernel, zero_page, err);
 }
 
-const struct boot_format boot_format_linux = {.name = "Linux", .probe = probe, .load = load};
+const struct boot_format boot_format_linux = {.probe = probe, .load = load};

@@ -26,7 +26,6 @@ struct boot_job {
  * read); `load` does everything: kernel, RAM disk or modules, command line, boot information, CPU.
  */
 struct boot_format {
-    const char *name;
     int (*probe)(const struct boot_job *job, struct error *err);
     int (*load)(struct boot_job *job, struct error *err);
 };

@@ -299,5 +299,4 @@ static int load(struct boot_job *job, struct error *err)
     return 0;
 }
 
-const struct boot_format boot_format_multiboot = {
-    .name = "multiboot", .probe = probe, .load = load};
+const struct boot_format boot_format_multiboot = {.probe = probe, .load = load};

@@ -104,7 +104,7 @@ static int find_entry(const struct boot_job *job, const struct elf_image *image,
             return ret;
         if (!find_in_notes(notes, segment->filesz, segment->align == 8 ? 8 : 4, &address))
             continue;
-        if (!elf_find_entry(image, address, entry))
+        if (!elf_find_physical(image, address, entry))
             return error_set(err, -ENOEXEC,
                              "%s: damaged ELF file: its PVH entry lies outside what it loads",
                              job->kernel.path);
@@ -177,4 +177,4 @@ static int load(struct boot_job *job, struct error *err)
     return 0;
 }
 
-const struct boot_format boot_format_pvh = {.name = "PVH", .probe = probe, .load = load};
+const struct boot_format boot_format_pvh = {.probe = probe, .load = load};

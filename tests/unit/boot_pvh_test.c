@@ -124,7 +124,7 @@ static void the_start_information_leads_to_everything(void **state)
     }
 }
 
-static void an_entry_above_its_segment_by_virtual_address_is_found(void **state)
+static void the_entry_is_a_physical_address(void **state)
 {
     struct start_info info;
 
@@ -189,6 +189,15 @@ static void damaged_headers_are_refused(void **state)
     refuse(-ENOEXEC, "truncated");
 }
 
+/* The kernel, its entry included, is to lie at `address`. */
+static void move(uint64_t address)
+{
+    struct test_note *note = (struct test_note *)(elf.bytes + TEST_ELF_NOTE);
+
+    elf.elf64.segment[0].p_paddr = address;
+    note->entry = address;
+}
+
 static void damaged_segments_are_refused(void **state)
 {
     const struct test_elf good = elf;
@@ -205,17 +214,18 @@ static void damaged_segments_are_refused(void **state)
     segment->p_memsz = 0;
     refuse(-ENOEXEC, "larger in the file");
     elf = good;
+    ((struct test_note *)(elf.bytes + TEST_ELF_NOTE))->entry += UINT32_MAX + 1ull;
+    refuse(-ENOEXEC, "outside what it loads");
+    elf = good;
     segment->p_memsz = UINT64_MAX;
     refuse(-ENOEXEC, "no memory");
     elf = good;
     segment->p_memsz = 100 * MIB;
     refuse(-ENOMEM, "at least 102 MiB");
     elf = good;
-    segment->p_paddr = 0;
-    segment->p_vaddr = TEST_ELF_ADDRESS;
+    move(0);
     refuse(-ENOEXEC, "overlaps");
-    elf = good;
-    segment->p_paddr = 0xf0000;
+    move(0xf0000);
     refuse(-ENOEXEC, "no memory");
     elf = good;
     elf.elf64.segment[1] = elf.elf64.segment[0];
@@ -226,9 +236,8 @@ static void a_kernel_that_fills_low_memory_is_refused(void **state)
 {
     Elf64_Phdr *segment = &elf.elf64.segment[0];
 
-    segment->p_paddr = segment->p_vaddr = 0x10000;
+    move(0x10000);
     segment->p_memsz = 0x8fc00;
-    ((struct test_note *)(elf.bytes + TEST_ELF_NOTE))->entry = 0x10000;
     refuse(-ENOMEM, "no room below 1 MiB");
 }
 
@@ -240,7 +249,7 @@ int main(void)
         TEST(both_classes_are_entered_in_protected_mode),
         TEST(bss_is_cleared_when_the_guest_is_started_again),
         TEST(the_start_information_leads_to_everything),
-        TEST(an_entry_above_its_segment_by_virtual_address_is_found),
+        TEST(the_entry_is_a_physical_address),
         TEST(other_notes_are_skipped),
         TEST(damaged_notes_are_no_entry),
         TEST(damaged_headers_are_refused),
