@@ -456,9 +456,9 @@ static bool x2apic_write(struct lapic *apic, uint32_t offset, uint64_t value)
     default:
         if (!writable_bits(offset))
             return false;
-        /* The delivery-status bit of an LVT entry reads as idle and may be written back. */
+        /* The status bits of an LVT entry read as idle and may be written back. */
         if (is_lvt(offset))
-            low &= ~(1u << 12);
+            low &= ~(LAPIC_LVT_DELIVERY_STATUS | LAPIC_LVT_REMOTE_IRR);
         if (low & ~writable_bits(offset))
             return false;
         register_write(apic, offset, low);

@@ -49,7 +49,9 @@
 /* Local vector table (11.5.1). */
 #define LAPIC_LVT_MASKED (1u << 16)
 #define LAPIC_LVT_LEVEL (1u << 15)
+#define LAPIC_LVT_REMOTE_IRR (1u << 14) /* read only */
 #define LAPIC_LVT_POLARITY (1u << 13)
+#define LAPIC_LVT_DELIVERY_STATUS (1u << 12) /* read only */
 #define LAPIC_LVT_MODE(lvt) ((lvt) >> 8 & 7)
 #define LAPIC_LVT_TIMER_MODE (3u << 17)
 #define LAPIC_LVT_TIMER_ONE_SHOT (0u << 17)

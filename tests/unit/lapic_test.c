@@ -359,6 +359,10 @@ static void x2apic_registers_and_their_faults(void **state)
     assert_false(lapic_msr_write(apic, 0x808, 0x100));
     assert_false(lapic_msr_write(apic, 0x808, 1ull << 32));
     assert_false(lapic_msr_read(apic, 0x8ff, &value));
+    assert_true(lapic_msr_write(apic, 0x835, 0x15700)); /* status bits are not reserved */
+    assert_true(lapic_msr_read(apic, 0x835, &value));
+    assert_int_equal(value, 0x10700);
+    assert_false(lapic_msr_write(apic, 0x835, 0x800));
     assert_true(lapic_msr_write(apic, 0x83f, 0x77)); /* self IPI */
     assert_int_equal(lapic_acknowledge(apic), 0x77);
     assert_true(lapic_msr_write(apic, 0x80b, 0));
