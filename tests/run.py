@@ -129,19 +129,23 @@ def meson_part(build, suites, excluded=None, wrapper=None):
     return part
 
 
-def pytest_part(folder):
-    """A part that runs the pytest files of a folder with the normal build's command."""
+def build_all():
+    """Builds what `make` builds: None, or the outcome of a failure."""
+    problem = NORMAL.prepare()
+    if problem:
+        return Outcome("configure", "failed", problem)
+    built = run(["ninja", "-C", str(BUILD)])
+    return Outcome("build", "failed", built.stdout) if built.returncode else None
+
+
+def pytest_part(folder, needs_build):
+    """A part that runs the pytest files of a folder, for the command of the normal build."""
 
     def part(name):
-        if not list(folder.glob("test_*.py")):
-            return []
-        problem = NORMAL.prepare()
-        if problem:
-            return [Outcome("configure", "failed", problem)]
-        built = run(["ninja", "-C", str(BUILD)])
-        if built.returncode:
-            return [Outcome("build", "failed", built.stdout)]
-        log = BUILD / "meson-logs" / f"{name}.xml"
+        failure = build_all() if needs_build else None
+        if failure:
+            return [failure]
+        log = BUILD / f"{name}-tests.xml"
         log.unlink(missing_ok=True)
         environment = dict(os.environ, SILL=str(BUILD / "sill"), PYTHONDONTWRITEBYTECODE="1")
         done = run([PYTHON, "-m", "pytest", "-q", "-p", "no:cacheprovider",
@@ -169,7 +173,7 @@ def junit_outcomes(log):
 
 
 PARTS = {
-    "style": pytest_part(ROOT / "tests/style"),
+    "style": pytest_part(ROOT / "tests/style", needs_build=False),
     "unit": meson_part(NORMAL, ["unit"]),
     "insn": meson_part(NORMAL, ["insn"]),
     "guest": meson_part(NORMAL, ["guest"]),
@@ -177,7 +181,7 @@ PARTS = {
     # Without address randomisation, which newer kernels make too wide for this sanitizer.
     "tsan": meson_part(TSAN, ["threads"], wrapper=["setarch", "-R"]),
     "fuzz": meson_part(FUZZ, ["fuzz"]),
-    "integration": pytest_part(ROOT / "tests/integration"),
+    "integration": pytest_part(ROOT / "tests/integration", needs_build=True),
 }
 
 
