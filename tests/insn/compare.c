@@ -183,6 +183,10 @@ static void print_code(const struct snippet *s)
         bool known = ZYAN_SUCCESS(ZydisDisassembleIntel(ZYDIS_MACHINE_MODE_LONG_64, s->address + at,
                                                         s->bytes + at, s->length - at, &insn));
         unsigned length = known ? insn.info.length : s->length - at;
+        if (s->is_sequence && s->bytes[at] == 0x90) { /* dropped while isolating */
+            at++;
+            continue;
+        }
         printf("    %08" PRIx64 "  ", s->address + at);
         for (unsigned i = 0; i < length; i++)
             printf("%02x ", s->bytes[at + i]);

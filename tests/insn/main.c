@@ -44,7 +44,7 @@ struct session {
     unsigned long cases, failures;
     unsigned *form_cases, *form_failures;
     bool *usable; /* of each form */
-    unsigned sequence_failures;
+    unsigned sequence_failures, sequences_shown;
 };
 
 static void find_usable(struct session *s)
@@ -208,7 +208,7 @@ static int run_sequences_from(struct session *s, unsigned first, unsigned count,
             failed = (int)i;
     }
     /* Isolating uses the batch again, so only the first one is shown. */
-    if (failed >= 0 && s->sequence_failures <= s->options.show * 20) {
+    if (failed >= 0 && s->sequences_shown++ < s->options.show * 10) {
         inputs = b->bare[failed];
         memset(&inputs.out, 0, sizeof(inputs.out));
         inputs.fault_vector = NO_FAULT;
