@@ -186,7 +186,7 @@ static unsigned madt_count(uint8_t type, const uint8_t **last)
 static void every_cpu_is_listed(void **state)
 {
     static const unsigned cpus[] = {1, 2, 255, 256, 1000};
-    const uint8_t *entry;
+    const uint8_t *entry = NULL;
 
     for (unsigned i = 0; i < ARRAY_SIZE(cpus); i++) {
         board.cpus = cpus[i];
@@ -208,7 +208,7 @@ static void every_cpu_is_listed(void **state)
 
 static void interrupts_are_wired_as_on_the_board(void **state)
 {
-    const uint8_t *entry;
+    const uint8_t *entry = NULL;
 
     build();
     assert_int_equal(madt_count(1, &entry), 1);
