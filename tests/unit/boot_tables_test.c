@@ -166,13 +166,15 @@ static void soft_off_is_what_the_pm_block_takes(void **state)
     assert_non_null(memmem(at(dsdt, length), length, s5, sizeof(s5)));
 }
 
-/* Counts the MADT's entries of `type`; the last of them goes to `*last`. */
+/* Counts the MADT's entries of `type`; the last of them goes to `*last` (the table itself when
+ * there is none). */
 static unsigned madt_count(uint8_t type, const uint8_t **last)
 {
     const uint8_t *madt = find("APIC");
     const uint8_t *end = madt + get(madt + 4, 4);
     unsigned count = 0;
 
+    *last = madt;
     for (const uint8_t *entry = madt + 44; entry < end; entry += entry[1]) {
         assert_true(entry[1] >= 2 && entry + entry[1] <= end);
         if (entry[0] == type) {
@@ -186,7 +188,7 @@ static unsigned madt_count(uint8_t type, const uint8_t **last)
 static void every_cpu_is_listed(void **state)
 {
     static const unsigned cpus[] = {1, 2, 255, 256, 1000};
-    const uint8_t *entry = NULL;
+    const uint8_t *entry;
 
     for (unsigned i = 0; i < ARRAY_SIZE(cpus); i++) {
         board.cpus = cpus[i];
@@ -208,7 +210,7 @@ static void every_cpu_is_listed(void **state)
 
 static void interrupts_are_wired_as_on_the_board(void **state)
 {
-    const uint8_t *entry = NULL;
+    const uint8_t *entry;
 
     build();
     assert_int_equal(madt_count(1, &entry), 1);
