@@ -514,6 +514,8 @@ int pc_reset(struct pc *pc, struct error *err)
     struct x86_vcpu_state state;
     int result = 0;
 
+    /* The TSCs start at 0, and so must VM time, by which the engine counts their deadlines. */
+    clock_set(pc->clock, 0);
     for (unsigned i = 0; i < pc->device_count; i++)
         pc->device[i]->ops->reset(pc->device[i]);
 

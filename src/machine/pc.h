@@ -79,7 +79,8 @@ SILL_CHECKED int pc_new(struct pc **out, const struct pc_config *config, struct 
 /* vCPUs and devices are stopped. NULL is fine. */
 void pc_free(struct pc *pc);
 
-/* Power-on state, and the kernel loaded: before pc_start(), or while paused. vCPUs stopped. */
+/* Power-on state, VM time 0, and the kernel loaded: before pc_start(), or while paused. vCPUs
+ * stopped. */
 SILL_CHECKED int pc_reset(struct pc *pc, struct error *err);
 
 /* The devices and VM time; vCPUs stopped. Started once; pausing what is paused and resuming what

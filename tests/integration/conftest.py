@@ -8,6 +8,7 @@ import dataclasses
 import os
 import pathlib
 import re
+import shutil
 import subprocess
 import textwrap
 
@@ -72,6 +73,7 @@ class Debian:
     """Debian's cloud kernel and the initial RAM disk of `make run`."""
 
     kernel: pathlib.Path
+    modules: pathlib.Path
     initrd: pathlib.Path
 
 
@@ -84,7 +86,7 @@ def debian(tmp_path_factory):
         pytest.skip(f"no Debian kernel: {(done.stderr or done.stdout).strip()}")
     initrd = tmp_path_factory.mktemp("debian") / "initrd.img"
     subprocess.run([ROOT / "tools/debian-initrd", folder, initrd], check=True)
-    return Debian(folder / "vmlinuz", initrd)
+    return Debian(folder / "vmlinuz", folder / "modules", initrd)
 
 
 INIT = """\
@@ -104,16 +106,20 @@ poweroff -f
 @pytest.fixture
 def scripted(debian, tmp_path):
     """A function that makes a RAM disk whose guest runs `commands` in a shell as process 1, says
-    "guest: start" before and "guest: end" after them and powers off. Boot with SCRIPTED_APPEND."""
+    "guest: start" before and "guest: end" after them and powers off. Boot with SCRIPTED_APPEND.
+    Further `modules` of the kernel are put into /test."""
 
-    def make(commands):
+    def make(commands, modules=()):
         stage = tmp_path / "stage/test"
         stage.mkdir(parents=True, exist_ok=True)
         (stage / "commands").write_text(textwrap.dedent(commands))
         (stage / "init").write_text(INIT)
         (stage / "init").chmod(0o755)
+        for module in modules:
+            shutil.copy(debian.modules / "kernel" / module, stage)
+        names = ["test"] + [f"test/{path.name}" for path in stage.iterdir()]
         extra = subprocess.run(["cpio", "--quiet", "-o", "-H", "newc", "--owner=0:0"],
-                               input=b"test\ntest/commands\ntest/init\n", cwd=stage.parent,
+                               input="\n".join(names).encode(), cwd=stage.parent,
                                stdout=subprocess.PIPE, check=True).stdout
         # The kernel unpacks one archive after the other, each on a multiple of four bytes.
         image = debian.initrd.read_bytes()

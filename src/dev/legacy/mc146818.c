@@ -443,6 +443,7 @@ static void rtc_reset(struct device *device)
     rtc->index = 0;
     rtc->memory[REG_B] &= ~(INTERRUPTS | B_SQUARE_WAVE);
     rtc->memory[REG_C] = 0;
+    rtc->flags_periodic = tick_at(clock_now(rtc->clock), DIVIDER_HZ); /* VM time may start anew */
     irq_line_set(&rtc->nmi_mask, false);
     update_irq(rtc);
     schedule(rtc);
