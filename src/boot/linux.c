@@ -106,10 +106,12 @@ static int load_image(struct boot_job *job, const struct setup_header *header, g
     if (*base >= 4 * GIB || room > 4 * GIB - *base)
         return refuse(job, "it does not fit below 4 GiB", err);
     /* A relocatable kernel takes any other place if its favourite one is not to be had. */
-    bool placed = header->relocatable_kernel && boot_space_take(&job->space, *base, room) == 0;
-    if (!placed && header->relocatable_kernel)
+    bool placed = header->relocatable_kernel && !boot_space_take(&job->space, *base, room);
+    if (!placed && header->relocatable_kernel) {
+        *base = ALIGN_UP(LAYOUT_HIGH_BASE, header->kernel_alignment); /* if there is none at all */
         placed = !boot_space_lowest(&job->space, room, header->kernel_alignment, LAYOUT_HIGH_BASE,
                                     4 * GIB, base);
+    }
     int ret = placed ? 0 : boot_take_kernel(job, *base, room, err);
     return ret ? ret : boot_file_load(&job->kernel, offset, job->mem, *base, length, err);
 }
