@@ -54,6 +54,14 @@ GUEST(halt, ".code16",
       "1: hlt\n"
       "jmp 1b\n");
 
+GUEST(enable_later, ".code16",
+      "mov $1, %al\n"
+      "out %al, $0x80\n"
+      "out %al, $0x80\n"
+      "sti\n"
+      "1: hlt\n"
+      "jmp 1b\n");
+
 /* Interrupt handlers: report, end the interrupt through the x2APIC, stop. */
 GUEST(handler, ".code16",
       "mov $0x40, %al\n"
@@ -444,6 +452,21 @@ static void the_8259_wakes_a_halted_vcpu(void **state)
     assert_int_equal(m.report[0], 0x30);
 }
 
+static void the_8259_waits_for_interrupts_to_be_enabled(void **state)
+{
+    need_kvm();
+    LOAD(enable_later, GUEST_CODE);
+    LOAD(extint_handler, 0x2000);
+    set_vector(0x30, 0x2000);
+    set_state(0, real_mode(0));
+    engine_kvm.extint_set(m.vm, true);
+    assert_int_equal(run(0), ENGINE_EXIT_KICKED);
+    static const uint32_t expected[] = {1, 1, 0x30};
+    assert_int_equal(m.report_count, 3);
+    assert_memory_equal(m.report, expected, sizeof(expected));
+    assert_int_equal(m.acknowledged, 1);
+}
+
 static void *nmi_later(void *unused)
 {
     usleep(20000);
@@ -620,6 +643,7 @@ int main(void)
         TEST(a_message_wakes_a_halted_vcpu),
         TEST(level_triggered_eoi_reaches_the_ioapic),
         TEST(the_8259_wakes_a_halted_vcpu),
+        TEST(the_8259_waits_for_interrupts_to_be_enabled),
         TEST(an_nmi_wakes_a_halted_vcpu),
         TEST(triple_fault_is_a_shutdown),
         TEST(unknown_msrs_are_the_boards),

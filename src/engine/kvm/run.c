@@ -79,24 +79,46 @@ void kvm_vcpu_deliver_nmi(struct engine_vcpu *vcpu)
         (void)kvm_ioctl(vcpu->fd, KVM_NMI, NULL);
 }
 
-/* Puts the 8259's interrupt in if the vCPU can take one now, else asks to be told when it can. */
+/*
+ * Takes the 8259's interrupt. It goes into the vCPU's state as one that is being delivered, and not
+ * through KVM_INTERRUPT, whose vector no part of the state shows before the guest is entered: a
+ * snapshot in between would lose it.
+ */
+static void take_extint(struct engine_vcpu *vcpu)
+{
+    const struct engine_callbacks *cb = &vcpu->vm->config.callbacks;
+    struct kvm_vcpu_events events;
+    struct kvm_mp_state mp;
+
+    if (kvm_ioctl(vcpu->fd, KVM_GET_VCPU_EVENTS, &events) < 0 ||
+        kvm_ioctl(vcpu->fd, KVM_GET_MP_STATE, &mp) < 0)
+        return;
+    events.flags = 0; /* all else stays as it is */
+    events.interrupt.injected = 1;
+    events.interrupt.soft = 0;
+    events.interrupt.nr = cb->pic_acknowledge(cb->opaque);
+    (void)kvm_ioctl(vcpu->fd, KVM_SET_VCPU_EVENTS, &events);
+    if (mp.mp_state == KVM_MP_STATE_HALTED) {
+        mp.mp_state = KVM_MP_STATE_RUNNABLE;
+        (void)kvm_ioctl(vcpu->fd, KVM_SET_MP_STATE, &mp);
+    }
+}
+
+/* Takes the 8259's interrupt if the vCPU can have one now, else asks to be told when it can. */
 static void offer_extint(struct engine_vcpu *vcpu)
 {
-    struct engine_vm *vm = vcpu->vm;
+    struct kvm_run *run = vcpu->run;
+    const _Atomic bool *wire = &vcpu->vm->extint;
 
-    vcpu->run->request_interrupt_window = 0;
-    if (vcpu->index != 0 || !atomic_load(&vm->extint))
+    run->request_interrupt_window = 0;
+    if (vcpu->index != 0 || !atomic_load(wire))
         return;
-    if (vcpu->run->ready_for_interrupt_injection) {
-        struct kvm_interrupt interrupt = {
-            .irq = vm->config.callbacks.pic_acknowledge(vm->config.callbacks.opaque),
-        };
-        (void)kvm_ioctl(vcpu->fd, KVM_INTERRUPT, &interrupt);
-        /* Not ready again before the kernel says so. */
-        vcpu->run->ready_for_interrupt_injection = 0;
+    /* As of the last exit, so never while an instruction is unfinished. */
+    if (run->ready_for_interrupt_injection && !vcpu->unfinished) {
+        take_extint(vcpu);
+        run->ready_for_interrupt_injection = 0; /* before the kernel says so again */
     }
-    if (atomic_load(&vm->extint))
-        vcpu->run->request_interrupt_window = 1;
+    run->request_interrupt_window = atomic_load(wire);
 }
 
 /* --- exits --- */

@@ -449,6 +449,7 @@ int kvm_vcpu_set_state(struct engine_vcpu *vcpu, const struct x86_vcpu_state *st
 {
     int r = 0;
 
+    vcpu->run->ready_for_interrupt_injection = 0; /* that was said of another state */
     /* The APIC's mode (in SYSTEM) decides how its page reads, its timer's mode whether the deadline
      * MSR takes anything. */
     if (mask & X86_STATE_SYSTEM)
