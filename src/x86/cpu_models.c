@@ -129,7 +129,7 @@ const struct cpu_feature cpu_features[] = {
     {CPU_7_1_EAX, 12, HOST, "fsrc"},
     {CPU_7_1_EAX, 23, HOST, "avx_ifma"},
 
-    {CPU_D_1_EAX, 0, V3, "xsaveopt"},
+    {CPU_D_1_EAX, 0, HOST, "xsaveopt"},
     {CPU_D_1_EAX, 1, HOST, "xsavec"},
     {CPU_D_1_EAX, 2, HOST, "xgetbv1"},
     {CPU_D_1_EAX, 3, HOST, "xsaves"},
