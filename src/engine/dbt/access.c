@@ -164,7 +164,8 @@ void access_check(struct translator *t, struct access access)
         .kind = TAIL_MISS,
         .flags_live = t->flags_live,
         .bank = bank,
-        .info = (uint32_t)t->d->offset | access.size << 13 | (uint32_t)access.write << 31,
+        .info = (uint32_t)t->d->offset | access.size << 13 | (uint32_t)access.slow_faults << 30 |
+                (uint32_t)access.write << 31,
     };
     if (!t->flags_live) {
         emit_rorx(e, TEMP1, TEMP0, GUEST_PAGE_SHIFT - ENTRY_SHIFT);

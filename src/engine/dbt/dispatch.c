@@ -23,7 +23,10 @@ void *dispatch_memory(struct dbt_vcpu *v, gva_t address)
     if (host && v->runtime->generation != generation)
         host = NULL; /* the code that called is no more */
     if (!host) {
-        v->runtime->leave = result == DBT_FAULT ? LEAVE_FAULT : LEAVE_SLOW;
+        /* A non-canonical address is #GP or #SS, by the segment, which slow.c knows. */
+        bool slow = result != DBT_FAULT || (info >> 30 & 1) || v->exception.vector == X86_VECTOR_GP;
+
+        v->runtime->leave = slow ? LEAVE_SLOW : LEAVE_FAULT;
         return NULL;
     }
     if (!v->simd_live)

@@ -177,7 +177,8 @@ static void emit_prefixes(struct translator *t)
         operand_size = false;
         break;
     case ZYDIS_ISA_EXT_SSE4:
-        operand_size = operand_size && z->mnemonic == ZYDIS_MNEMONIC_CRC32;
+        operand_size = operand_size && (z->mnemonic == ZYDIS_MNEMONIC_CRC32 ||
+                                        z->mnemonic == ZYDIS_MNEMONIC_POPCNT);
         break;
     default:
         break;
@@ -292,8 +293,18 @@ struct access native_access(const struct decoded *d)
     struct access access = {.size = d->memory->size / 8};
 
     access.write = d->memory->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE;
-    if (access.size == 0)
-        access.size = 1; /* CLFLUSH and its like name a line */
+    /* Where more than a page fault on the operand's first byte may come first, or only parts are
+     * touched, slow.c finds out which. */
+    access.slow_faults = access.size >= 16;
+    switch (d->z.mnemonic) {
+    case ZYDIS_MNEMONIC_CLFLUSH:
+    case ZYDIS_MNEMONIC_CLFLUSHOPT:
+    case ZYDIS_MNEMONIC_CLWB:
+        access.size = 1; /* the line that holds the byte */
+        break;
+    default:
+        break;
+    }
     return access;
 }
 

@@ -170,6 +170,46 @@ static enum dbt_result linear_of(struct dbt_vcpu *v, const struct insn *insn, in
     return segment_linear(v, insn->memory.segment, offset, size, access, linear);
 }
 
+/* The alignment whose breach is #GP whatever else is wrong with the address (Intel SDM volume 1,
+ * 11.3 and 14.9; volume 2 for each state-saving instruction). */
+static unsigned required_alignment(const struct decoded *d, unsigned size)
+{
+    switch (d->z.mnemonic) {
+    case ZYDIS_MNEMONIC_MOVUPS:
+    case ZYDIS_MNEMONIC_MOVUPD:
+    case ZYDIS_MNEMONIC_MOVDQU:
+    case ZYDIS_MNEMONIC_LDDQU:
+    case ZYDIS_MNEMONIC_PCMPESTRI:
+    case ZYDIS_MNEMONIC_PCMPESTRM:
+    case ZYDIS_MNEMONIC_PCMPISTRI:
+    case ZYDIS_MNEMONIC_PCMPISTRM:
+        return 1;
+    case ZYDIS_MNEMONIC_FXSAVE:
+    case ZYDIS_MNEMONIC_FXSAVE64:
+    case ZYDIS_MNEMONIC_FXRSTOR:
+    case ZYDIS_MNEMONIC_FXRSTOR64:
+    case ZYDIS_MNEMONIC_CMPXCHG16B:
+        return 16;
+    case ZYDIS_MNEMONIC_VMOVAPS:
+    case ZYDIS_MNEMONIC_VMOVAPD:
+    case ZYDIS_MNEMONIC_VMOVDQA:
+    case ZYDIS_MNEMONIC_VMOVNTPS:
+    case ZYDIS_MNEMONIC_VMOVNTPD:
+    case ZYDIS_MNEMONIC_VMOVNTDQ:
+    case ZYDIS_MNEMONIC_VMOVNTDQA:
+        return size;
+    default:
+        break;
+    }
+    if (d->class == INSN_XSAVE)
+        return 64;
+    /* Legacy SSE operands of 16 bytes; x87 and MMX ones are free, and SHA's on some processors. */
+    if (d->z.encoding == ZYDIS_INSTRUCTION_ENCODING_LEGACY && size == 16 &&
+        d->z.meta.isa_ext != ZYDIS_ISA_EXT_X87 && d->z.meta.isa_ext != ZYDIS_ISA_EXT_SHA)
+        return 16;
+    return 1;
+}
+
 /* A native instruction with a memory operand. */
 static enum dbt_result execute_with_memory(struct dbt_vcpu *v, struct slow_entry *e)
 {
@@ -186,6 +226,9 @@ static enum dbt_result execute_with_memory(struct dbt_vcpu *v, struct slow_entry
         read = true; /* parts of a large image may stay as they are */
     if (access.size > sizeof(v->runtime->bounce) - 64)
         return dbt_raise(v, X86_VECTOR_UD);
+    if ((v->segment[e->insn.memory.segment].base + operand_offset(v, &e->insn)) &
+        (required_alignment(d, access.size) - 1))
+        return dbt_raise_error(v, X86_VECTOR_GP, 0);
     if (linear_of(v, &e->insn, 0, access.size, access.write ? MMU_WRITE : MMU_READ, &linear) ==
         DBT_FAULT)
         return DBT_FAULT;
@@ -259,6 +302,63 @@ static void vector_write(struct dbt_vcpu *v, unsigned number, const uint8_t valu
     v->xsave[512] |= X86_XCR0_SSE | X86_XCR0_AVX; /* XSTATE_BV */
 }
 
+/* Number of the vector register that the encoding names there. */
+static unsigned register_in(const struct decoded *d, ZydisOperandEncoding encoding)
+{
+    for (unsigned i = 0; i < d->z.operand_count; i++)
+        if (d->operand[i].encoding == encoding && d->operand[i].type == ZYDIS_OPERAND_TYPE_REGISTER)
+            return (unsigned)ZydisRegisterGetId(d->operand[i].reg.value);
+    return 0;
+}
+
+/* VMASKMOVPx and VPMASKMOVx (Intel SDM volume 2): only elements whose mask has its top bit set are
+ * touched; the others load as zero. */
+static enum dbt_result execute_masked_move(struct dbt_vcpu *v, const struct slow_entry *e)
+{
+    const struct decoded *d = &e->decoded;
+    bool store = d->operand[0].type == ZYDIS_OPERAND_TYPE_MEMORY;
+    unsigned element = d->operand[store ? 2 : 0].element_size / 8;
+    unsigned length = d->z.raw.vex.L ? 32 : 16;
+    unsigned reg = register_in(d, ZYDIS_OPERAND_ENCODING_MODRM_REG);
+    uint8_t value[32] = {0}, mask[32];
+
+    vector_read(v, register_in(d, ZYDIS_OPERAND_ENCODING_NDSNDD), mask);
+    if (store)
+        vector_read(v, reg, value);
+    /* All elements of a store are probed first, so that a fault leaves memory alone. */
+    for (unsigned pass = store ? 0 : 1; pass < 2; pass++)
+        for (unsigned i = 0; i < length; i += element) {
+            gva_t linear;
+            enum dbt_result result;
+
+            if (!(mask[i + element - 1] & 0x80))
+                continue;
+            result = linear_of(v, &e->insn, i, element, store ? MMU_WRITE : MMU_READ, &linear);
+            if (result != DBT_FAULT)
+                result = !store      ? mmu_read(v, linear, value + i, element, MMU_READ)
+                         : pass == 0 ? mmu_probe_write(v, linear, element, MMU_WRITE)
+                                     : mmu_write(v, linear, value + i, element, MMU_WRITE);
+            if (result == DBT_FAULT)
+                return result;
+        }
+    if (!store)
+        vector_write(v, reg, value);
+    return insn_next_block(v, &e->insn);
+}
+
+static bool is_masked_move(const struct decoded *d)
+{
+    switch (d->z.mnemonic) {
+    case ZYDIS_MNEMONIC_VMASKMOVPS:
+    case ZYDIS_MNEMONIC_VMASKMOVPD:
+    case ZYDIS_MNEMONIC_VPMASKMOVD:
+    case ZYDIS_MNEMONIC_VPMASKMOVQ:
+        return true;
+    default:
+        return false;
+    }
+}
+
 /* VGATHERxxx and VPGATHERxx (Intel SDM volume 2): elements whose mask has its top bit set are
  * loaded one by one; on a fault the finished ones stay, with their masks cleared. */
 static enum dbt_result execute_gather(struct dbt_vcpu *v, const struct slow_entry *e)
@@ -285,8 +385,10 @@ static enum dbt_result execute_gather(struct dbt_vcpu *v, const struct slow_entr
         int64_t place;
         gva_t linear;
 
-        if (!(masks[i * element + element - 1] & 0x80))
+        if (!(masks[i * element + element - 1] & 0x80)) {
+            memset(masks + i * element, 0, element);
             continue;
+        }
         if (index_size == 8) {
             memcpy(&place, indices + i * 8, 8);
         } else {
@@ -316,8 +418,8 @@ static enum dbt_result execute_masked_store(struct dbt_vcpu *v, const struct slo
 {
     const struct decoded *d = &e->decoded;
     bool mmx = e->insn.mnemonic == ZYDIS_MNEMONIC_MASKMOVQ;
-    unsigned from = (unsigned)ZydisRegisterGetId(d->operand[1].reg.value);
-    unsigned mask = (unsigned)ZydisRegisterGetId(d->operand[2].reg.value);
+    unsigned from = register_in(d, ZYDIS_OPERAND_ENCODING_MODRM_REG);
+    unsigned mask = register_in(d, ZYDIS_OPERAND_ENCODING_MODRM_RM);
     unsigned size = mmx ? 8 : 16, segment = X86_DS;
     uint8_t bytes[16], masks[16];
     uint64_t offset = gpr_read(v, X86_RDI, e->insn.address_width);
@@ -373,6 +475,8 @@ enum dbt_result slow_execute(struct dbt_vcpu *v)
 
         if (off == DBT_FAULT)
             return off;
+        if (is_masked_move(&e->decoded))
+            return execute_masked_move(v, e);
         if (e->decoded.memory)
             return execute_with_memory(v, e);
         if (run_thunk(v, e, v->runtime->bounce) == DBT_FAULT)

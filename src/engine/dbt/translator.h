@@ -82,6 +82,7 @@ void translator_tail_exit(struct translator *t, uint8_t *site, struct exit_recor
 struct access {
     unsigned size; /* bytes, up to a page */
     bool write;
+    bool slow_faults; /* slow.c decides what a fault of this access is */
 };
 
 /* TEMP0 = effective address, without segment base, truncated to the address width (uses TEMP1). */
