@@ -13,13 +13,16 @@
 /* Two typing mistakes are forgiven when suggesting a word. */
 #define NEAR_ENOUGH 2
 #define WORD_MAX 32
+#define NAME_MAX_LENGTH 64
 
 /* ---- what each option does with its value ---- */
 
 static int take_name(struct run_options *options, char *value, struct error *err)
 {
-    if (!*value)
-        return error_set(err, -EINVAL, "the name is empty");
+    size_t length = strlen(value);
+    if (length < 1 || length > NAME_MAX_LENGTH)
+        return error_set(err, -EINVAL, "a name has 1 to %d characters, not %zu", NAME_MAX_LENGTH,
+                         length);
     options->vm.board.name = value;
     return 0;
 }

@@ -56,6 +56,7 @@ def assert_refused(done, *culprits):
     ("--kernel k --memory 900T", ["--memory", "900T", "host"]),
     ("--kernel k --memory 99999999999G", ["--memory", "99999999999G"]),
     ("--kernel k --memory 16777217", ["--memory", "4K"]),
+    ("--kernel k --name " + "x" * 65, ["--name", "64"]),
     ("--kernel k --cpus 0", ["--cpus", "'0'", "1 to 64"]),
     ("--kernel k --cpus 65", ["--cpus", "'65'", "1 to 64"]),
     ("--kernel k --cpus two", ["--cpus", "two"]),
@@ -349,6 +350,15 @@ def test_input_from_a_pipe(engine, guest):
     done = run_guest(engine, guest("echo"), input="one\ntwo\x1d\x1dq!")
     assert done.stdout == "ready\none\ntwo\x1d\x1dq!"
     assert done.returncode == 5
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "<&- >&- 2>&-"])
+def test_closed_standard_descriptors(engine, guest, closed):
+    command = f'exec "$0" run --engine {engine} --quiet --device debug-exit --kernel "$1" {closed}'
+    done = subprocess.run(["/bin/sh", "-c", command, SILL, guest("hello")], capture_output=True,
+                          timeout=TIMEOUT, check=False)
+    assert done.returncode == 3
+    assert done.stderr == b""
 
 
 def test_end_of_input_does_not_end_the_run(engine, guest):
