@@ -109,3 +109,18 @@ def test_text_is_plain():
             if not line.isascii() or "\t" in line or line != line.rstrip():
                 problems.append(place(path, number))
     assert not problems, "\n".join(problems)
+
+
+def test_every_promise_names_tests_that_exist():
+    problems = []
+    for number, line in numbered_lines(ROOT / "SPECIFICATION.md"):
+        for name in re.findall(r"`(tests/[^`]+)`", line):
+            path, _, test = name.partition("::")
+            file = ROOT / path
+            if not file.is_file():
+                problems.append(f"SPECIFICATION.md:{number}: no file {path}")
+            elif test and not re.search(rf"\b{test}\(", file.read_text(encoding="utf-8")):
+                problems.append(f"SPECIFICATION.md:{number}: {path} has no {test}")
+        if line.startswith("| ") and "`" not in line.split("|")[-2] and "shown by" not in line:
+            problems.append(f"SPECIFICATION.md:{number}: nothing shows this")
+    assert not problems, "\n".join(problems)
