@@ -37,54 +37,61 @@ static void pc_mmio_write(void *opaque, gpa_t gpa, unsigned size, uint64_t value
 
 /*
  * Registers of real processors' platforms that kernels read or write without asking CPUID first,
- * because every machine of that make has them. They read as zero, writes vanish. All others give
+ * because every machine of that make has them. They read as below, writes vanish. All others give
  * #GP, which kernels probe for.
  */
-static const struct {
+
+#define HWCR_TSC_FREQUENCY_SELECT (1u << 24) /* the TSC counts at one rate: AMD PPR, MSRC001_0015  \
+                                              */
+
+static const struct board_msr {
     uint32_t first, last;
-} ignored_msrs[] = {
-    {0x2a, 0x2a},                     /* EBL_CR_POWERON */
-    {0x34, 0x34},                     /* SMI_COUNT */
-    {0xc1, 0xc8},                     /* PMC0-PMC7 */
-    {0xcd, 0xcd},                     /* FSB_FREQ */
-    {0xce, 0xce},                     /* PLATFORM_INFO */
-    {0x140, 0x140},                   /* MISC_FEATURE_ENABLES */
-    {0x186, 0x18d},                   /* PERFEVTSEL0-PERFEVTSEL7 */
-    {0x1ad, 0x1ad},                   /* TURBO_RATIO_LIMIT */
-    {0x606, 0x606},                   /* RAPL_POWER_UNIT */
-    {0x611, 0x611},                   /* PKG_ENERGY_STATUS */
-    {0xc0010000, 0xc0010007},         /* AMD performance counters */
-    {MSR_AMD_NB_CFG, MSR_AMD_NB_CFG}, /* northbridge configuration */
-    {0xc0010055, 0xc0010055},         /* INT_PENDING: C1E */
-    {0xc0010112, 0xc0010113},         /* SMM base and mask of TSEG */
-    {0xc0010117, 0xc0010117},         /* VM_HSAVE_PA */
-    {MSR_AMD_LS_CFG, MSR_AMD_LS_CFG}, /* load-store configuration */
-    {0xc0011022, 0xc0011023},         /* data cache and bus unit configuration */
-    {MSR_AMD_DE_CFG, MSR_AMD_DE_CFG}, /* decode configuration */
+    uint64_t value;
+} board_msrs[] = {
+    {0x2a, 0x2a, 0},             /* EBL_CR_POWERON */
+    {0x34, 0x34, 0},             /* SMI_COUNT */
+    {0xc1, 0xc8, 0},             /* PMC0-PMC7 */
+    {0xcd, 0xcd, 0},             /* FSB_FREQ */
+    {0xce, 0xce, 0},             /* PLATFORM_INFO */
+    {0x140, 0x140, 0},           /* MISC_FEATURE_ENABLES */
+    {0x186, 0x18d, 0},           /* PERFEVTSEL0-PERFEVTSEL7 */
+    {0x1ad, 0x1ad, 0},           /* TURBO_RATIO_LIMIT */
+    {0x606, 0x606, 0},           /* RAPL_POWER_UNIT */
+    {0x611, 0x611, 0},           /* PKG_ENERGY_STATUS */
+    {0xc0010000, 0xc0010007, 0}, /* AMD performance counters */
+    {MSR_AMD_HWCR, MSR_AMD_HWCR, HWCR_TSC_FREQUENCY_SELECT},
+    {MSR_AMD_NB_CFG, MSR_AMD_NB_CFG, 0},
+    {0xc0010055, 0xc0010055, 0},         /* INT_PENDING: C1E */
+    {0xc0010112, 0xc0010113, 0},         /* SMM base and mask of TSEG */
+    {0xc0010117, 0xc0010117, 0},         /* VM_HSAVE_PA */
+    {MSR_AMD_LS_CFG, MSR_AMD_LS_CFG, 0}, /* load-store configuration */
+    {0xc0011022, 0xc0011023, 0},         /* data cache and bus unit configuration */
+    {MSR_AMD_DE_CFG, MSR_AMD_DE_CFG, 0}, /* decode configuration */
 };
 
-static bool msr_is_ignored(uint32_t index)
+static const struct board_msr *find_msr(uint32_t index)
 {
-    for (size_t i = 0; i < ARRAY_SIZE(ignored_msrs); i++) {
-        if (index >= ignored_msrs[i].first && index <= ignored_msrs[i].last)
-            return true;
+    for (size_t i = 0; i < ARRAY_SIZE(board_msrs); i++) {
+        if (index >= board_msrs[i].first && index <= board_msrs[i].last)
+            return &board_msrs[i];
     }
-    return false;
+    return NULL;
 }
 
 static bool pc_msr_read(void *opaque, unsigned vcpu, uint32_t index, uint64_t *value)
 {
-    if (!msr_is_ignored(index)) {
+    const struct board_msr *msr = find_msr(index);
+    if (!msr) {
         log_guest("msr", "vCPU %u reads the unknown MSR %#x", vcpu, index);
         return false;
     }
-    *value = 0;
+    *value = msr->value;
     return true;
 }
 
 static bool pc_msr_write(void *opaque, unsigned vcpu, uint32_t index, uint64_t value)
 {
-    if (msr_is_ignored(index))
+    if (find_msr(index))
         return true;
     log_guest("msr", "vCPU %u writes %#llx to the unknown MSR %#x", vcpu, (unsigned long long)value,
               index);

@@ -256,9 +256,17 @@ static uint64_t apic_tsc(void *opaque)
     return dbt_tsc(opaque);
 }
 
+/* Counted from now: VM time stood still while the TSC ran, before the start and in pauses. Rounded
+ * up, so that the TSC has surely reached `tsc` then. */
 static uint64_t apic_tsc_to_time(void *opaque, uint64_t tsc)
 {
-    return kvmclock_time(&((struct dbt_vcpu *)opaque)->vm->clock, tsc);
+    struct dbt_vcpu *v = opaque;
+    const struct kvmclock *clock = &v->vm->clock;
+    uint64_t now = clock_now(v->vm->config.clock), now_tsc = dbt_tsc(v);
+
+    if (tsc <= now_tsc)
+        return now;
+    return now + (kvmclock_time(clock, tsc) - kvmclock_time(clock, now_tsc)) + 1;
 }
 
 static const struct lapic_ops apic_ops = {

@@ -6,6 +6,25 @@
 #include "x86/arch.h"
 
 void dbt_load_state(struct dbt_vcpu *v, const struct x86_vcpu_state *state, unsigned mask)
+/*
+ * While VM time stands still, the sets of all vCPUs are of one moment, that of the first: their
+ * TSCs must agree to the tick. The paravirtual clock pairs the bootstrap processor's TSC with VM
+ * time.
+ */
+static void load_tsc(struct dbt_vcpu *v, uint64_t tsc)
+{
+    struct dbt_vm *vm = v->vm;
+    uint64_t now = clock_now(vm->config.clock);
+
+    if (v->index == 0 || now != vm->set_time) {
+        vm->set_time = now;
+        vm->set_host_tsc = __builtin_ia32_rdtsc();
+    }
+    v->tsc_offset = tsc - vm->set_host_tsc;
+    if (v->index == 0)
+        kvmclock_init(&vm->clock, vm->tsc_khz, tsc, now);
+}
+
 {
     if (mask & X86_STATE_GPR) {
         memcpy(v->gpr, state->gpr, sizeof(v->gpr));
@@ -48,7 +67,7 @@ void dbt_load_state(struct dbt_vcpu *v, const struct x86_vcpu_state *state, unsi
     }
     if (mask & X86_STATE_MSR) {
         v->msr = state->msr;
-        v->tsc_offset = state->tsc - __builtin_ia32_rdtsc();
+        load_tsc(v, state->tsc);
         kvmclock_publish(&v->vm->clock, v->vm->config.memory, v->msr.kvm_system_time);
     }
     if (mask & X86_STATE_EVENTS) {

@@ -47,6 +47,7 @@ struct dbt_vm {
 
     uint32_t tsc_khz;
     uint64_t tsc_offset;
+    uint64_t set_time, set_host_tsc; /* the moment of the latest set_state(), see state.c */
     struct kvmclock clock;
 };
 
