@@ -35,15 +35,14 @@ static void pc_mmio_write(void *opaque, gpa_t gpa, unsigned size, uint64_t value
     bus_write(&pc->bus, BUS_MMIO, gpa, size, value);
 }
 
+/* The TSC counts at one rate whatever the clock does: AMD PPR, MSRC001_0015. */
+#define HWCR_TSC_FREQUENCY_SELECT (1u << 24)
+
 /*
  * Registers of real processors' platforms that kernels read or write without asking CPUID first,
  * because every machine of that make has them. They read as below, writes vanish. All others give
  * #GP, which kernels probe for.
  */
-
-#define HWCR_TSC_FREQUENCY_SELECT (1u << 24) /* the TSC counts at one rate: AMD PPR, MSRC001_0015  \
-                                              */
-
 static const struct board_msr {
     uint32_t first, last;
     uint64_t value;
