@@ -6,9 +6,15 @@
 #include <cmocka.h>
 
 #include "dbt_machine.h"
+
+#include "engine/dbt/debug.h"
+#include "engine/dbt/vm.h"
 #include "engine/dbt/decode.h"
 
+#define PHYSICAL_BITS 40
+
 struct machine machine;
+static struct dbt_vm vm = {.phys_bits = PHYSICAL_BITS};
 
 /* --- what mmu.c gives --- */
 
@@ -50,6 +56,11 @@ enum dbt_result mmu_write(struct dbt_vcpu *v, gva_t address, const void *from, u
 enum dbt_result mmu_probe_write(struct dbt_vcpu *v, gva_t address, unsigned size, unsigned access)
 {
     return check(v, address, size, access | MMU_WRITE);
+}
+
+/* Breakpoints have no part in these tests. */
+void debug_update(struct dbt_vcpu *v)
+{
 }
 
 enum dbt_result mmu_host(struct dbt_vcpu *v, gva_t address, unsigned access, uint8_t **host,
@@ -126,7 +137,7 @@ void dbt_cpuid(struct dbt_vcpu *v, uint32_t leaf, uint32_t subleaf, uint32_t out
     for (unsigned i = 0; i < 4; i++)
         out[i] = leaf == 0xd ? (i == 0 ? 7 : 0) : ~0u;
     if (leaf == 0x80000008)
-        out[0] = 40;
+        out[0] = PHYSICAL_BITS;
 }
 
 uint64_t dbt_cr8_read(struct dbt_vcpu *v)
@@ -208,6 +219,7 @@ void machine_real_registers(void)
     struct dbt_vcpu *v = &machine.v;
 
     memset(v, 0, sizeof(*v));
+    v->vm = &vm;
     for (unsigned i = 0; i < X86_SEGMENT_COUNT; i++)
         v->segment[i] = (struct x86_segment){.attributes = ACCESS_DATA, .limit = 0xffff};
     v->tr = (struct x86_segment){.attributes = 0x8b, .limit = 0xffff};

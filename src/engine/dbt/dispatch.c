@@ -1,6 +1,6 @@
 /* The dispatcher; see dispatch.h. */
 #include "engine/dbt/dispatch.h"
-#include "engine/dbt/interrupt.h"
+#include "engine/dbt/debug.h"
 #include "engine/dbt/trace.h"
 #include "x86/arch.h"
 
@@ -87,7 +87,7 @@ static void jump_forget(struct dbt_vcpu *v)
 
 /* What one exit led to. DBT_NEXT: go on at *code, which the record gives. */
 static enum dbt_result handle_record(struct dbt_vcpu *v, const struct exit_record *record,
-                                     const void **code)
+                                     const void **code, const struct insn **in_c)
 {
     struct dbt_vm *vm = v->vm;
     uint32_t generation = v->runtime->generation, resume = record->resume;
@@ -103,10 +103,11 @@ static enum dbt_result handle_record(struct dbt_vcpu *v, const struct exit_recor
     case EXIT_INSN:
         /* A copy: the record may go with the cache while a board callback runs. */
         insn_copy(&v->runtime->insn, record->insn);
+        *in_c = &v->runtime->insn;
         v->runtime->counters.in_c[v->runtime->insn.mnemonic]++;
         result = insn_execute(v, &v->runtime->insn);
         if (result == DBT_NEXT && v->runtime->generation == generation && resume &&
-            !(v->mode & DBT_MODE_TF) && !(v->interrupt_waiting && v->iflag))
+            !(v->interrupt_waiting && v->iflag))
             *code = vm->cache.rx + resume;
         else if (result == DBT_NEXT)
             result = DBT_JUMP;
@@ -207,13 +208,21 @@ void dispatch_run(struct dbt_vcpu *v)
 
     for (;;) {
         enum dbt_result result = DBT_JUMP;
-        bool stepped;
+        const struct insn *in_c = NULL;
+        struct debug_step step;
+        bool debugging;
 
         if (!code) {
             if (atomic_load(&v->attention) || v->run_state != X86_RUNNABLE ||
                 (v->interrupt_waiting && v->iflag && !v->shadow)) {
                 if (!runtime_attend(v))
                     return;
+            }
+            if (debug_fetch(v)) {
+                dispatch_deliver_pending(v);
+                if (v->shutdown)
+                    return;
+                continue;
             }
             if (v->shadow) {
                 v->shadow = 0;
@@ -232,7 +241,9 @@ void dispatch_run(struct dbt_vcpu *v)
         }
         if (v->vm->trace & TRACE_DISPATCH)
             trace_dispatch(v);
-        stepped = v->mode & DBT_MODE_TF;
+        debugging = (v->mode & (DBT_MODE_TF | DBT_MODE_DEBUG)) || v->data_breakpoints;
+        if (debugging)
+            step = debug_before(v);
         if (!v->simd_live)
             dbt_simd_load(v);
         r->leave = LEAVE_RECORD;
@@ -244,13 +255,15 @@ void dispatch_run(struct dbt_vcpu *v)
             result = slow_execute(v);
         else
             result = handle_record(
-                v, (const struct exit_record *)(v->vm->cache.meta + v->insn_info), &code);
+                v, (const struct exit_record *)(v->vm->cache.meta + v->insn_info), &code, &in_c);
 
         if (result == DBT_FAULT) {
             code = NULL;
+            v->debug_hits = 0;
             dispatch_deliver_pending(v);
-        } else if (stepped && v->run_state == X86_RUNNABLE && result != DBT_EXIT) {
-            interrupt_deliver_debug_trap(v, X86_DR6_BS);
+        } else if (debugging && result != DBT_EXIT) {
+            code = NULL;
+            debug_after(v, &step, in_c);
         }
         if (v->shutdown)
             return;

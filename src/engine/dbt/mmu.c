@@ -5,6 +5,7 @@
  * Everything runs on the vCPU's own thread. Page table entries are read and their accessed and
  * dirty bits set with atomic operations, as other vCPUs and the guest itself change them meanwhile.
  */
+#include "engine/dbt/debug.h"
 #include "engine/dbt/operand.h"
 #include "engine/dbt/vm.h"
 #include "x86/arch.h"
@@ -272,7 +273,7 @@ uint8_t *mmu_access_host(struct dbt_vcpu *v, gva_t address, unsigned size, bool 
     gpa_t frame = ALIGN_DOWN(t.gpa, GUEST_PAGE_SIZE);
     uint8_t *host = dbt_ram(v->vm, frame, &readonly);
 
-    if (!host || (write && readonly))
+    if (!host || (write && readonly) || (v->data_breakpoints && debug_watches(v, address)))
         return NULL;
 
     bool watched = page_flags(v->vm, frame) & MEMORY_PAGE_WATCHED;
@@ -343,6 +344,8 @@ enum dbt_result mmu_host(struct dbt_vcpu *v, gva_t address, unsigned access, uin
     if (result == DBT_FAULT)
         return result;
     *host = dbt_ram(v->vm, ALIGN_DOWN(t.gpa, GUEST_PAGE_SIZE), &readonly);
+    if (v->data_breakpoints && debug_watches(v, address))
+        *host = NULL;
     if (*host && write && (readonly || (page_flags(v->vm, t.gpa) & MEMORY_PAGE_WATCHED)))
         *host = NULL;
     if (*host)
@@ -471,6 +474,8 @@ enum dbt_result mmu_read(struct dbt_vcpu *v, gva_t address, void *to, unsigned s
 
     if (result == DBT_FAULT)
         return result;
+    if (v->data_breakpoints && !(access & MMU_IMPLICIT))
+        debug_access(v, address, size, false);
     physical_read(v, t[0].gpa, to, first);
     if (first < size)
         physical_read(v, t[1].gpa, (uint8_t *)to + first, size - first);
@@ -497,6 +502,8 @@ enum dbt_result mmu_write(struct dbt_vcpu *v, gva_t address, const void *from, u
 
     if (result == DBT_FAULT)
         return result;
+    if (v->data_breakpoints && !(access & MMU_IMPLICIT))
+        debug_access(v, address, size, true);
     physical_write(v, t[0].gpa, from, first);
     if (first < size)
         physical_write(v, t[1].gpa, (const uint8_t *)from + first, size - first);

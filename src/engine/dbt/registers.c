@@ -3,6 +3,7 @@
  * (registers), 4.10.4 (invalidation), 4.4.1 (PDPTEs), 9.8.5 (entering long mode), 18.2 (debug).
  * vCPU thread.
  */
+#include "engine/dbt/debug.h"
 #include "engine/dbt/guest_features.h"
 #include "engine/dbt/interrupt.h"
 #include "engine/dbt/operand.h"
@@ -274,6 +275,8 @@ enum dbt_result registers_mov_to_dr(struct dbt_vcpu *v, const struct insn *insn)
         v->dr7 = (value & DR7_WRITABLE) | X86_DR7_RESET;
     else
         v->dr[n] = value;
+    if (n != 6)
+        debug_update(v);
     mode_update(v);
     return insn_next_block(v, insn);
 }

@@ -2,10 +2,10 @@
  * own; the vCPU is not inside translated code and its vector state is in memory. */
 #include <string.h>
 
+#include "engine/dbt/debug.h"
 #include "engine/dbt/vm.h"
 #include "x86/arch.h"
 
-void dbt_load_state(struct dbt_vcpu *v, const struct x86_vcpu_state *state, unsigned mask)
 /*
  * While VM time stands still, the sets of all vCPUs are of one moment, that of the first: their
  * TSCs must agree to the tick. The paravirtual clock pairs the bootstrap processor's TSC with VM
@@ -25,6 +25,7 @@ static void load_tsc(struct dbt_vcpu *v, uint64_t tsc)
         kvmclock_init(&vm->clock, vm->tsc_khz, tsc, now);
 }
 
+void dbt_load_state(struct dbt_vcpu *v, const struct x86_vcpu_state *state, unsigned mask)
 {
     if (mask & X86_STATE_GPR) {
         memcpy(v->gpr, state->gpr, sizeof(v->gpr));
@@ -64,6 +65,7 @@ static void load_tsc(struct dbt_vcpu *v, uint64_t tsc)
         memcpy(v->dr, state->dr, sizeof(v->dr));
         v->dr6 = state->dr6;
         v->dr7 = state->dr7;
+        debug_update(v);
     }
     if (mask & X86_STATE_MSR) {
         v->msr = state->msr;

@@ -5,6 +5,7 @@
  * A task switch reads the whole new TSS first, then saves the old task, then loads the new one:
  * what can fault before anything has changed does so early.
  */
+#include "engine/dbt/debug.h"
 #include "engine/dbt/task.h"
 #include "engine/dbt/interrupt.h"
 #include "engine/dbt/operand.h"
@@ -253,6 +254,7 @@ static void load_registers(struct dbt_vcpu *v, const struct task_state *state, u
 
     v->cr0 |= X86_CR0_TS;
     v->dr7 &= ~0x155ull; /* the local breakpoint enables are the old task's */
+    debug_update(v);
     v->rip = state->eip;
     dbt_rflags_set(v, eflags);
     for (unsigned i = 0; i < 8; i++)

@@ -498,7 +498,7 @@ static void translator_init(struct translator *t, struct dbt_vm *vm,
     t->vm = vm;
     t->features = features;
     t->mode = mode;
-    t->step = mode & (DBT_MODE_TF | DBT_MODE_ONE);
+    t->step = mode & (DBT_MODE_TF | DBT_MODE_ONE | DBT_MODE_DEBUG);
     t->out_of_meta = false;
     t->count = t->tail_count = 0;
     t->e = (struct emitter){
@@ -524,7 +524,7 @@ struct dbt_block *translate_block(struct dbt_vm *vm, const struct decode_feature
     t.block->mode = mode;
     t.block->start = cache_offset(&t, t.e.at);
 
-    end = decode_block(&t, t.step || (mode & DBT_MODE_DEBUG) ? 1 : MAX_BLOCK_INSNS);
+    end = decode_block(&t, t.step ? 1 : MAX_BLOCK_INSNS);
     t.block->map = cache_meta(&vm->cache, (t.count + 1) * sizeof(*t.block->map));
     if (!t.block->map)
         return NULL;
