@@ -47,19 +47,20 @@ static const struct board_msr {
     uint32_t first, last;
     uint64_t value;
 } board_msrs[] = {
-    {0x2a, 0x2a, 0},             /* EBL_CR_POWERON */
-    {0x34, 0x34, 0},             /* SMI_COUNT */
-    {0xc1, 0xc8, 0},             /* PMC0-PMC7 */
-    {0xcd, 0xcd, 0},             /* FSB_FREQ */
-    {0xce, 0xce, 0},             /* PLATFORM_INFO */
-    {0x140, 0x140, 0},           /* MISC_FEATURE_ENABLES */
-    {0x186, 0x18d, 0},           /* PERFEVTSEL0-PERFEVTSEL7 */
-    {0x1ad, 0x1ad, 0},           /* TURBO_RATIO_LIMIT */
-    {0x606, 0x606, 0},           /* RAPL_POWER_UNIT */
-    {0x611, 0x611, 0},           /* PKG_ENERGY_STATUS */
-    {0xc0010000, 0xc0010007, 0}, /* AMD performance counters */
+    {0x2a, 0x2a, 0},                     /* EBL_CR_POWERON */
+    {0x34, 0x34, 0},                     /* SMI_COUNT */
+    {0xc1, 0xc8, 0},                     /* PMC0-PMC7 */
+    {0xcd, 0xcd, 0},                     /* FSB_FREQ */
+    {0xce, 0xce, 0},                     /* PLATFORM_INFO */
+    {0x140, 0x140, 0},                   /* MISC_FEATURE_ENABLES */
+    {0x186, 0x18d, 0},                   /* PERFEVTSEL0-PERFEVTSEL7 */
+    {0x1ad, 0x1ad, 0},                   /* TURBO_RATIO_LIMIT */
+    {0x606, 0x606, 0},                   /* RAPL_POWER_UNIT */
+    {0x611, 0x611, 0},                   /* PKG_ENERGY_STATUS */
+    {0xc0010000, 0xc0010007, 0},         /* AMD performance counters */
+    {MSR_AMD_SYSCFG, MSR_AMD_SYSCFG, 0}, /* system configuration: no memory encryption */
     {MSR_AMD_HWCR, MSR_AMD_HWCR, HWCR_TSC_FREQUENCY_SELECT},
-    {MSR_AMD_NB_CFG, MSR_AMD_NB_CFG, 0},
+    {MSR_AMD_NB_CFG, MSR_AMD_NB_CFG, 0}, /* northbridge configuration */
     {0xc0010055, 0xc0010055, 0},         /* INT_PENDING: C1E */
     {0xc0010112, 0xc0010113, 0},         /* SMM base and mask of TSEG */
     {0xc0010117, 0xc0010117, 0},         /* VM_HSAVE_PA */

@@ -181,6 +181,13 @@ def test_devices_that_linux_finds(debian, scripted):
     assert abs(int(lines[-1]) - host) < BOOT_TIMEOUT
 
 
+@pytest.mark.parametrize("cpus", [1, 4])
+def test_linux_finds_nothing_wrong(debian, scripted, cpus):
+    """No time that runs differently on two vCPUs, no unknown MSR, no firmware bug."""
+    initrd = scripted("dmesg | grep -i -E 'warp|unstable|unchecked|firmware bug|lockup|call trace'")
+    assert guest_lines(boot(debian, initrd, "--cpus", cpus)) == []
+
+
 # ---- ways to end ----
 
 

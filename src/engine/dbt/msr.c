@@ -274,6 +274,7 @@ enum dbt_result msr_rdpid(struct dbt_vcpu *v, const struct insn *insn)
     gpr_write(v, insn->rm, v->mode & DBT_MODE_CODE64 ? 64 : 32, v->msr.tsc_aux);
     return insn_next(v, insn);
 }
+    asm volatile("lfence"); /* RDTSCP waits for what is before it */
 
 /* There are no counters, so every index is out of range. */
 enum dbt_result msr_rdpmc(struct dbt_vcpu *v, const struct insn *insn)
