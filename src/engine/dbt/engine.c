@@ -293,6 +293,7 @@ static int dbt_vcpu_create(struct engine_vcpu **out, struct engine_vm *e, unsign
     if (!v->runtime)
         goto unmap;
     memset(v->runtime, 0, sizeof(*v->runtime));
+    v->runtime->taken_vector = -1;
     v->self = v;
     v->vm = vm;
     v->index = index;
@@ -347,6 +348,10 @@ static void dbt_run(struct engine_vcpu *cpu, struct engine_exit *exit)
     dbt_unquiesce(v);
     if (v->exception.pending)
         dispatch_deliver_pending(v);
+    if (r->taken_vector >= 0) {
+        interrupt_deliver_external(v, (uint8_t)r->taken_vector);
+        r->taken_vector = -1;
+    }
     dispatch_run(v);
     dbt_simd_unload(v);
     dbt_quiesce(v);

@@ -28,6 +28,7 @@ struct cpu_feature {
 #define FEATURE_UMIP ((struct cpu_feature){7, CPUID_ECX, 2})
 #define FEATURE_SPEC_CTRL ((struct cpu_feature){7, CPUID_EDX, 26})
 #define FEATURE_STIBP ((struct cpu_feature){7, CPUID_EDX, 27})
+#define FEATURE_ARCH_CAPABILITIES ((struct cpu_feature){7, CPUID_EDX, 29})
 #define FEATURE_SSBD ((struct cpu_feature){7, CPUID_EDX, 31})
 #define FEATURE_SYSCALL ((struct cpu_feature){0x80000001, CPUID_EDX, 11})
 #define FEATURE_NX ((struct cpu_feature){0x80000001, CPUID_EDX, 20})

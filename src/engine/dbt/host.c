@@ -36,8 +36,8 @@ static const struct feature_word feature_words[] = {
      BIT(0) | BIT(7) | BIT(10) | BIT(20)},
     /* gfni vaes vpclmulqdq | rdpid */
     {7, 0, 2, BIT(8) | BIT(9) | BIT(10), BIT(22)},
-    /* fsrm */
-    {7, 0, 3, BIT(4), 0},
+    /* fsrm | IBRS (of use only as what IBRS_ALL needs) and ARCH_CAPABILITIES: see below */
+    {7, 0, 3, BIT(4), BIT(26) | BIT(29)},
     /* lahf abm 3dnowprefetch */
     {0x80000001, 0, 2, BIT(0) | BIT(5) | BIT(8), 0},
     /* syscall nx 1GiB pages rdtscp lm */

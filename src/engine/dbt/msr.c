@@ -121,6 +121,14 @@ static bool is_valid(uint32_t index, uint64_t value)
     return true;
 }
 
+/* A guest's code does not run on the processor as the guest wrote it, so its own precautions against
+ * what the processor suffers from would only cost it time (docs/threat-model.md). */
+#define ARCH_CAPABILITIES                                                                          \
+    (ARCH_CAP_RDCL_NO | ARCH_CAP_IBRS_ALL | ARCH_CAP_SKIP_L1DFL_VMENTRY | ARCH_CAP_SSB_NO |        \
+     ARCH_CAP_MDS_NO | ARCH_CAP_PSCHANGE_MC_NO | ARCH_CAP_TAA_NO | ARCH_CAP_SBDR_SSDP_NO |         \
+     ARCH_CAP_FBSDP_NO | ARCH_CAP_PSDP_NO | ARCH_CAP_BHI_NO | ARCH_CAP_PBRSB_NO |                  \
+     ARCH_CAP_GDS_NO | ARCH_CAP_RFDS_NO | ARCH_CAP_ITS_NO)
+
 /* SPEC_CTRL exists if any of what it controls is offered; it controls nothing here. */
 static uint64_t spec_ctrl_allowed(struct dbt_vcpu *v)
 {
@@ -153,6 +161,9 @@ static bool read_msr(struct dbt_vcpu *v, uint32_t index, uint64_t *value)
     case MSR_MTRR_CAP:
         *value = MTRR_CAP_VARIABLE | MTRR_CAP_FIXED | MTRR_CAP_WC;
         return guest_has(v, FEATURE_MTRR);
+    case MSR_ARCH_CAPABILITIES:
+        *value = ARCH_CAPABILITIES;
+        return guest_has(v, FEATURE_ARCH_CAPABILITIES);
     case MSR_SPEC_CTRL:
         *value = v->msr.spec_ctrl;
         return spec_ctrl_allowed(v) != 0;
@@ -263,6 +274,7 @@ enum dbt_result msr_rdtsc(struct dbt_vcpu *v, const struct insn *insn)
 
 enum dbt_result msr_rdtscp(struct dbt_vcpu *v, const struct insn *insn)
 {
+    asm volatile("lfence"); /* RDTSCP waits for what is before it */
     if (read_tsc(v) == DBT_FAULT)
         return DBT_FAULT;
     gpr_write(v, X86_RCX, 32, v->msr.tsc_aux);
@@ -274,7 +286,6 @@ enum dbt_result msr_rdpid(struct dbt_vcpu *v, const struct insn *insn)
     gpr_write(v, insn->rm, v->mode & DBT_MODE_CODE64 ? 64 : 32, v->msr.tsc_aux);
     return insn_next(v, insn);
 }
-    asm volatile("lfence"); /* RDTSCP waits for what is before it */
 
 /* There are no counters, so every index is out of range. */
 enum dbt_result msr_rdpmc(struct dbt_vcpu *v, const struct insn *insn)

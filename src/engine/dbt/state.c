@@ -81,6 +81,8 @@ void dbt_load_state(struct dbt_vcpu *v, const struct x86_vcpu_state *state, unsi
             .address = state->cr2,
         };
         v->shadow = state->events.interrupt_shadow;
+        v->runtime->taken_vector =
+            state->events.interrupt_taken ? state->events.interrupt_vector : -1;
         atomic_store(&v->nmi_pending, state->events.nmi_pending);
         v->nmi_blocked = state->events.nmi_blocked;
         v->run_state = state->run_state;
