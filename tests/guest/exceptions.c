@@ -137,7 +137,7 @@ static void segments(void)
 
 static void stack(void)
 {
-    TRY("mov %0, %%rsp; " HERE "push %%rax", : : "r"(not_canonical));
+    TRY("mov %0, %%rsp; " HERE "push %%rax", : : "r"(not_canonical + 64));
     expect_fault("#SS: push to a non-canonical address", SS, 0);
     TRY("mov %0, %%rsp; " HERE "mov (%%rsp), %%al", : : "r"(not_canonical) : "rax");
     expect_fault("#SS: load by RSP from a non-canonical address", SS, 0);

@@ -12,6 +12,7 @@
 #include "engine/dbt/stack.h"
 #include "engine/dbt/system.h"
 #include "engine/dbt/task.h"
+#include "engine/dbt/vm.h"
 
 static bool is_protected(const struct dbt_vcpu *v)
 {
@@ -622,6 +623,8 @@ enum dbt_result control_sysenter(struct dbt_vcpu *v, const struct insn *insn)
     uint16_t selector = v->msr.sysenter_cs;
     uint64_t mask = is_long(v) ? ~0ull : 0xffffffff;
 
+    if (is_long(v) && v->vm->features.amd)
+        return dbt_raise(v, X86_VECTOR_UD);
     if (!(v->mode & DBT_MODE_PROTECTED) || selector_is_null(selector))
         return dbt_raise_error(v, X86_VECTOR_GP, 0);
     dbt_rflags_set(v, dbt_rflags_get(v) & ~(X86_FLAG_IF | X86_FLAG_VM | X86_FLAG_RF));

@@ -84,6 +84,8 @@ void decode_features_init(struct decode_features *features, const struct x86_cpu
     features->lzcnt = features->extension[ZYDIS_ISA_EXT_LZCNT];
     features->tzcnt = features->extension[ZYDIS_ISA_EXT_BMI1];
     features->cx16 = cpuid_bit(cpuid, 1, 2, 13);
+    features->amd = x86_cpuid_find(cpuid, 0, 0) &&
+                    x86_cpuid_find(cpuid, 0, 0)->ecx == 0x444d4163; /* AuthentiCAMD */
     features->popcnt = cpuid_bit(cpuid, 1, 2, 23);
 }
 
@@ -149,8 +151,9 @@ static enum insn_class classify(const struct decoded *d, const struct decode_fea
     bool code64 = mode & DBT_MODE_CODE64;
     /* Near branches and stack operations are native where the stack is flat and as wide as the
      * code; elsewhere their C versions know the rules. */
-    bool flat_stack =
-        code64 || ((mode & DBT_MODE_FLAT) && (mode & DBT_MODE_STACK32) && (mode & DBT_MODE_CODE32));
+    bool flat_stack = !(mode & DBT_MODE_ALIGN) &&
+                      (code64 || ((mode & DBT_MODE_FLAT) && (mode & DBT_MODE_STACK32) &&
+                                  (mode & DBT_MODE_CODE32)));
     bool natural = z->operand_width == (code64 ? 64 : 32);
 
     if (!features->extension[z->meta.isa_ext])

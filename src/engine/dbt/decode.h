@@ -54,7 +54,8 @@ struct decoded {
 struct decode_features {
     bool extension[ZYDIS_ISA_EXT_MAX_VALUE + 1];
     bool lzcnt, tzcnt;
-    bool cx16, popcnt, fma4;
+    bool cx16, popcnt;
+    bool amd; /* rules that differ between vendors */
 };
 
 void decode_features_init(struct decode_features *features, const struct x86_cpuid *cpuid);

@@ -112,16 +112,26 @@ static void on_signal(int number, siginfo_t *info, void *context)
         sigaction(number, old, NULL);
 }
 
-static pthread_once_t signals_once = PTHREAD_ONCE_INIT;
-
+/* Puts on_signal() in front of whatever handlers there are now. Called before each run: programs
+ * may have installed theirs since the last. */
 static void install_signals(void)
 {
     static const int numbers[] = {SIGSEGV, SIGFPE, SIGILL, SIGBUS};
+    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
     struct sigaction action = {.sa_sigaction = on_signal, .sa_flags = SA_SIGINFO | SA_NODEFER};
 
     sigemptyset(&action.sa_mask);
-    for (unsigned i = 0; i < ARRAY_SIZE(numbers); i++)
-        sigaction(numbers[i], &action, &previous[numbers[i]]);
+    pthread_mutex_lock(&lock);
+    for (unsigned i = 0; i < ARRAY_SIZE(numbers); i++) {
+        struct sigaction now;
+
+        sigaction(numbers[i], NULL, &now);
+        if ((now.sa_flags & SA_SIGINFO) && now.sa_sigaction == on_signal)
+            continue;
+        previous[numbers[i]] = now;
+        sigaction(numbers[i], &action, NULL);
+    }
+    pthread_mutex_unlock(&lock);
 }
 
 /* --- VMs --- */
@@ -179,7 +189,6 @@ static int dbt_vm_create(struct engine_vm **out, const struct engine_vm_config *
     stubs_emit(vm);
     config->memory->written = on_memory_written;
     config->memory->written_opaque = vm;
-    pthread_once(&signals_once, install_signals);
     *out = e;
     return 0;
 
@@ -342,6 +351,7 @@ static void dbt_run(struct engine_vcpu *cpu, struct engine_exit *exit)
     struct dbt_vcpu *v = cpu->v;
     struct dbt_runtime *r = v->runtime;
 
+    install_signals();
     syscall(SYS_arch_prctl, ARCH_SET_GS, v);
     running_vcpu = v;
     r->stopped_by_kick = false;

@@ -454,13 +454,20 @@ static enum dbt_result translate_range(struct dbt_vcpu *v, gva_t address, unsign
     return result;
 }
 
+/* #AC for a misaligned word in user mode, with CR0.AM and RFLAGS.AC on (SDM volume 3, 6.15). */
+static bool misaligned(const struct dbt_vcpu *v, gva_t address, unsigned size, unsigned access)
+{
+    return (v->mode & DBT_MODE_ALIGN) && !(access & MMU_IMPLICIT) && size <= 8 &&
+           (address & (size - 1));
+}
+
 enum dbt_result mmu_read(struct dbt_vcpu *v, gva_t address, void *to, unsigned size,
                          unsigned access)
 {
     struct translation t[2];
     unsigned first;
 
-    if (!(access & ~MMU_READ)) {
+    if (!(access & ~MMU_READ) && !(v->mode & DBT_MODE_ALIGN)) {
         const struct dbt_tlb_entry *entry =
             &v->tlb[bank_of(v)][address >> GUEST_PAGE_SHIFT & (DBT_TLB_SIZE - 1)];
 
@@ -469,6 +476,9 @@ enum dbt_result mmu_read(struct dbt_vcpu *v, gva_t address, void *to, unsigned s
             return DBT_NEXT;
         }
     }
+
+    if (misaligned(v, address, size, access))
+        return dbt_raise_error(v, X86_VECTOR_AC, 0);
 
     enum dbt_result result = translate_range(v, address, size, access & ~MMU_WRITE, t, &first);
 
@@ -488,7 +498,7 @@ enum dbt_result mmu_write(struct dbt_vcpu *v, gva_t address, const void *from, u
     struct translation t[2];
     unsigned first;
 
-    if (!(access & ~MMU_WRITE)) {
+    if (!(access & ~MMU_WRITE) && !(v->mode & DBT_MODE_ALIGN)) {
         const struct dbt_tlb_entry *entry =
             &v->tlb[bank_of(v)][address >> GUEST_PAGE_SHIFT & (DBT_TLB_SIZE - 1)];
 
@@ -497,6 +507,9 @@ enum dbt_result mmu_write(struct dbt_vcpu *v, gva_t address, const void *from, u
             return DBT_NEXT;
         }
     }
+
+    if (misaligned(v, address, size, access))
+        return dbt_raise_error(v, X86_VECTOR_AC, 0);
 
     enum dbt_result result = translate_range(v, address, size, access | MMU_WRITE, t, &first);
 
@@ -515,6 +528,8 @@ enum dbt_result mmu_probe_write(struct dbt_vcpu *v, gva_t address, unsigned size
     struct translation t[2];
     unsigned first;
 
+    if (misaligned(v, address, size, access))
+        return dbt_raise_error(v, X86_VECTOR_AC, 0);
     return translate_range(v, address, size, access | MMU_WRITE, t, &first);
 }
 

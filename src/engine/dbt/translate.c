@@ -138,6 +138,8 @@ static bool unit_unavailable(uint32_t mode, const struct decoded *d, enum vector
 {
     if (!unit_of(d, unit))
         return false;
+    if (d->z.mnemonic == ZYDIS_MNEMONIC_FWAIT)
+        return mode & DBT_MODE_MP_TS;
     switch (*unit) {
     case UNIT_SSE:
         return mode & DBT_MODE_NO_SSE;
@@ -372,7 +374,7 @@ static bool emit_insn(struct translator *t)
 {
     switch (t->d->class) {
     case INSN_NATIVE:
-        if (!native_emit(t, false)) {
+        if (((t->mode & DBT_MODE_ALIGN) && t->d->memory) || !native_emit(t, false)) {
             emit_slow(t);
             return false;
         }
