@@ -31,6 +31,7 @@ enum exit_kind {
     EXIT_FPU,       /* the instruction at `offset` needs a vector unit that is switched off */
     EXIT_UNDEFINED, /* #UD at `offset` */
     EXIT_FETCH, /* the block could not be extended: #PF or the like while fetching at `offset` */
+    EXIT_YIELD, /* as EXIT_AT, from a guest that spins: let other threads run */
     EXIT_THUNK, /* a slow path's single instruction has run */
 };
 

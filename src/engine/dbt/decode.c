@@ -235,6 +235,7 @@ static enum insn_class classify(const struct decoded *d, const struct decode_fea
     case ZYDIS_MNEMONIC_CMPXCHG16B:
         return features->cx16 ? INSN_NATIVE : INSN_UNDEFINED;
     case ZYDIS_MNEMONIC_PAUSE:
+        return INSN_PAUSE;
     case ZYDIS_MNEMONIC_LFENCE:
     case ZYDIS_MNEMONIC_MFENCE:
     case ZYDIS_MNEMONIC_SFENCE:

@@ -36,6 +36,7 @@ enum insn_class {
     INSN_SWAPGS,
     INSN_PUSHF,
     INSN_RDTSC,
+    INSN_PAUSE,
 };
 
 #define FLAGS_ARITH 0x8d5u /* CF PF AF ZF SF OF */

@@ -118,6 +118,9 @@ static enum dbt_result handle_record(struct dbt_vcpu *v, const struct exit_recor
         return dispatch_unit_off(v, record->unit);
     case EXIT_UNDEFINED:
         return dbt_raise(v, X86_VECTOR_UD);
+    case EXIT_YIELD:
+        runtime_yield(v);
+        return DBT_JUMP;
     case EXIT_DEAD:
         jump_forget(v);
         return DBT_JUMP;

@@ -38,6 +38,8 @@ bool runtime_attend(struct dbt_vcpu *v);
 /* Code for the current rip and mode (| extra), translating if need be, entered in the jump cache.
  * NULL: an exception was recorded. */
 const void *runtime_find(struct dbt_vcpu *v, uint32_t extra_mode);
+/* Gives the processor to other threads. */
+void runtime_yield(struct dbt_vcpu *v);
 /* Links the record's jump to the block of its target. */
 void runtime_link(struct dbt_vcpu *v, const struct exit_record *record);
 /* slow.c: executes the instruction at rip with its memory operand in a buffer. */

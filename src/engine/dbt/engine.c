@@ -308,6 +308,7 @@ static int dbt_vcpu_create(struct engine_vcpu **out, struct engine_vm *e, unsign
     v->index = index;
     v->tsc_offset = vm->tsc_offset;
     v->tlb_mask = (uint64_t)(DBT_TLB_SIZE - 1) << GUEST_PAGE_SHIFT;
+    v->pauses = DBT_PAUSES_PER_YIELD;
     v->arith_mask = DBT_ARITH_FLAGS;
     v->page_number_mask = ~(GUEST_PAGE_SIZE - 1);
     v->runtime->jump_dirty = (1u << DBT_MODE_SLOTS) - 1;

@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <linux/futex.h>
+#include <sched.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -352,6 +353,17 @@ bool runtime_attend(struct dbt_vcpu *v)
             return true;
         sleep_until_attention(v);
     }
+}
+
+void runtime_yield(struct dbt_vcpu *v)
+{
+    v->pauses = DBT_PAUSES_PER_YIELD;
+    if (v->vm->config.vcpus == 1)
+        return;
+    dbt_simd_unload(v);
+    dbt_quiesce(v);
+    sched_yield();
+    dbt_unquiesce(v);
 }
 
 /* --- the board --- */

@@ -60,6 +60,7 @@ static bool ends_block(const struct decoded *d)
     case INSN_SWAPGS:
     case INSN_PUSHF:
     case INSN_RDTSC:
+    case INSN_PAUSE:
         return false;
     default:
         return true;
@@ -353,6 +354,29 @@ static void emit_rdtsc(struct translator *t)
     emit_mov32(e, HOST_RAX, HOST_RAX);
 }
 
+/* A guest that spins may be waiting for a vCPU whose thread the host does not run just now, because
+ * this one spins: every so many times, leave to give way. */
+static void emit_pause(struct translator *t)
+{
+    struct emitter *e = &t->e;
+    struct exit_record *record = translator_record(t, EXIT_YIELD, t->d->offset + t->d->z.length);
+    uint8_t *more;
+
+    emit_byte(e, 0xf3);
+    emit_byte(e, 0x90);
+    emit_mov(e, TEMP2, HOST_RCX);
+    emit_load32(e, HOST_RCX, VCPU_FIELD(pauses));
+    emit_lea32(e, HOST_RCX, host_at(HOST_RCX, -1));
+    emit_store32(e, VCPU_FIELD(pauses), HOST_RCX);
+    emit_jrcxz(e, 5);
+    more = emit_jmp32(e);
+    emit_mov(e, HOST_RCX, TEMP2);
+    translator_emit_exit(t, record);
+    if (!e->overflow)
+        emit_link(more, e->at);
+    emit_mov(e, HOST_RCX, TEMP2);
+}
+
 static void emit_slow(struct translator *t)
 {
     translator_emit_exit(t, translator_record(t, EXIT_SLOW, t->d->offset));
@@ -426,6 +450,9 @@ static bool emit_insn(struct translator *t)
         return true;
     case INSN_RDTSC:
         emit_rdtsc(t);
+        return true;
+    case INSN_PAUSE:
+        emit_pause(t);
         return true;
     default:
         transfer_emit(t);

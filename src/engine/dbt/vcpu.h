@@ -112,9 +112,10 @@ struct dbt_vcpu {
     uint8_t iflag;        /* RFLAGS.IF, 0 or 1 */
     uint8_t shadow;       /* 1: no interrupt before the next instruction has completed */
     uint8_t simd_live;    /* guest x87/SSE/AVX state is in the CPU, not in `xsave` */
-    uint8_t interrupt_waiting;  /* something may be pending that could not be delivered */
-    uint32_t mode;              /* enum dbt_mode bits; mode_update() keeps it */
-    uint32_t insn_info;         /* set by slow paths: which instruction, see runtime.h */
+    uint8_t interrupt_waiting; /* something may be pending that could not be delivered */
+    uint32_t mode;             /* enum dbt_mode bits; mode_update() keeps it */
+    uint32_t pauses;    /* PAUSE instructions until the host's other threads get their turn */
+    uint32_t insn_info; /* set by slow paths: which instruction, see runtime.h */
     _Atomic uint32_t attention; /* not 0: leave translated code and look at `requests` */
     uint64_t page_base;         /* guest rip of offset 0 of the code page being executed */
     uint64_t jump_mask;        /* pext mask for the jump cache index; 0 while attention is wanted */

@@ -20,6 +20,7 @@
 #include "x86/lapic.h"
 
 #define DBT_MAX_VCPUS 64
+#define DBT_PAUSES_PER_YIELD 200 /* some 5 to 10 microseconds */
 
 struct dbt_vm {
     struct engine_vm_config config;
@@ -57,7 +58,7 @@ struct dbt_runtime {
     _Atomic bool kicked;
     _Atomic bool asleep; /* halted: waits on the futex `attention` */
     bool stopped_by_kick;
-    int taken_vector; /* an interrupt that the state came with half delivered, or -1 */
+    int taken_vector;     /* an interrupt that the state came with half delivered, or -1 */
     struct error failure; /* why the engine cannot go on, if text is not empty */
     uint32_t generation;  /* of the cache when jump and fetch tables were filled */
     unsigned mode_count;  /* jump cache tables known to this vCPU, in the VM's order */
