@@ -181,6 +181,7 @@ def report(name, outcomes, seconds):
             print(f"    FAILED {outcome.name}\n{last_lines(outcome.detail)}")
         elif outcome.result == "skipped":
             reason = outcome.detail.splitlines()[-1] if outcome.detail else "no reason given"
+            reason = reason.removeprefix("skipped: ")
             print(f"    skipped {outcome.name}: {reason}")
     counts = {result: sum(outcome.result == result for outcome in outcomes)
               for result in ("passed", "failed", "skipped")}
