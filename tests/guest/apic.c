@@ -186,7 +186,7 @@ static void deadline(void)
     }
     count[VECTOR_TIMER] = 0;
     apic_write(APIC_LVT_TIMER, VECTOR_TIMER | TIMER_DEADLINE);
-    uint64_t when = read_tsc() + 10000000;
+    uint64_t when = read_tsc() + 300000000;
     write_msr(MSR_TSC_DEADLINE, when);
     check_equal("the deadline reads back", read_msr(MSR_TSC_DEADLINE), when);
     wait_for(&count[VECTOR_TIMER], 1);
@@ -195,7 +195,7 @@ static void deadline(void)
     write_msr(MSR_TSC_DEADLINE, 1);
     wait_for(&count[VECTOR_TIMER], 2);
     check_equal("a deadline in the past fires at once", count[VECTOR_TIMER], 2);
-    write_msr(MSR_TSC_DEADLINE, read_tsc() + 10000000);
+    write_msr(MSR_TSC_DEADLINE, read_tsc() + 300000000000);
     write_msr(MSR_TSC_DEADLINE, 0);
     for (volatile int i = 0; i < 100000; i++)
         ;

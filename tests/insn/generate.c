@@ -713,6 +713,10 @@ void generate_inputs(struct insn_case *c, const struct snippet *s, struct random
     for (int i = 0; i < X86_GPR_COUNT; i++)
         c->in.gpr[i] = interesting(random);
     c->in.rflags = 0x202 | (random_next(random) & 0xcd5);
+    if (one_in(random, 32))
+        c->in.rflags |= 1u << 18; /* AC: alignment checks */
+    if (one_in(random, 32))
+        c->in.rflags |= 1u << 21; /* ID */
     for (int i = 0; i < MEMORY_BYTES; i += 16)
         fill_vector(c->in.memory + i, random);
     fill_xsave(c->in.xsave, form, random);
@@ -768,7 +772,7 @@ void generate_inputs(struct insn_case *c, const struct snippet *s, struct random
         uint32_t mxcsr = (uint32_t)random_next(random) & (one_in(random, 8) ? ~0u : 0xffff);
         memcpy(c->in.memory + (target - c->window), &mxcsr, 4);
     }
-    if (strncmp(form->names, "pushf", 5) == 0 && stack <= MEMORY_BYTES - 8)
+    if (strncmp(form->names, "pushf", 5) == 0 && stack <= MEMORY_BYTES - 2)
         c->in.memory[stack + 1] &= 0xbe; /* no TF, no NT */
     if (has_option(form, 'T')) {
         if (!s->has_memory)

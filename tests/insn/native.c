@@ -5,13 +5,13 @@
  */
 #include <cpuid.h>
 #include <errno.h>
-#include <immintrin.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <ucontext.h>
 #include <unistd.h>
+#include <x86intrin.h>
 
 #include "insn.h"
 
@@ -45,6 +45,7 @@ on_fault(int number, siginfo_t *info, void *context)
     greg_t *r = u->uc_mcontext.gregs;
 
     _writefsbase_u64(host_fs_base);
+    __writeeflags(__readeflags() & ~(1ull << 18)); /* the case's AC is not for this function */
     if ((uint64_t)r[REG_RIP] < CODE_BASE || (uint64_t)r[REG_RIP] >= CODE_BASE + RUNNER_BYTES) {
         struct insn_case *c = AT(struct insn_case *, CONTROL_CURRENT);
         c->fault_vector = (uint64_t)r[REG_TRAPNO];

@@ -1,6 +1,6 @@
 /*
  * Entry of the test guests: from the 32-bit protected mode that a multiboot 1 loader provides to
- * 64-bit mode with the memory map that guest.h describes. Then guest_start() (guest.c).
+ * 64-bit mode with the memory map that guest.h describes. Then guest_start() (trap.c).
  */
 #define MULTIBOOT_MAGIC 0x1badb002
 

@@ -31,7 +31,7 @@
 
 /* --- output and verdict (guest.c) --- */
 
-void print(const char *format, ...) __attribute__((format(printf, 1, 2))); /* %s %d %u %x %lx %c */
+void print(const char *format, ...) __attribute__((format(printf, 1, 2))); /* %s %c %u %x %lu %lx */
 void check(const char *what, bool good);
 /* As check(), and shows both values where they differ. */
 void check_equal(const char *what, uint64_t value, uint64_t expected);

@@ -14,7 +14,7 @@ static uint8_t trap_stack[STACK_SIZE] __attribute__((aligned(16)));
 static uint8_t privilege_stack[STACK_SIZE] __attribute__((aligned(16)));
 static handler_fn *handlers[256];
 
-void trap_init(void);
+void guest_start(void);
 void trap_enter(struct frame *frame);
 extern const uint8_t trap_stubs[], user_resume[], user_return[];
 extern uint64_t user_saved_rsp;
@@ -38,7 +38,7 @@ void set_handler(unsigned vector, handler_fn *handler)
     handlers[vector] = handler;
 }
 
-void trap_init(void)
+static void trap_init(void)
 {
     struct {
         uint16_t limit;
@@ -57,7 +57,7 @@ void trap_init(void)
     gdt[SEL_TSS / 8] =
         (sizeof(tss) - 1) | (base & 0xffffff) << 16 | 0x89ull << 40 | (base >> 24 & 0xff) << 56;
     gdt[SEL_TSS / 8 + 1] = base >> 32;
-    asm volatile("ltr %w0" : : "r"(SEL_TSS));
+    asm volatile("ltr %w0" : : "r"(SEL_TSS) : "memory");
     asm volatile("lldt %w0" : : "r"(0));
 }
 
@@ -116,4 +116,11 @@ uint64_t user_call(uint64_t (*function)(uint64_t), uint64_t argument)
         asm volatile("clac" : : : "memory");
     trap.vector = NO_TRAP;
     return user_enter((uint64_t)function, argument, (uint64_t)stack);
+}
+
+void guest_start(void)
+{
+    trap_init();
+    guest_main();
+    finish();
 }
