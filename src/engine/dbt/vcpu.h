@@ -48,11 +48,11 @@ struct dbt_tlb_entry {
 #define DBT_TLB_SIZE (1u << DBT_TLB_BITS)
 #define DBT_TLB_GLOBAL (1u << 0)
 
-/* What an unused neg_* of entry `index` holds: minus a non-canonical page with another index, so
- * that no address at all hits it there. */
+/* What an unused neg_* of entry `index` holds: minus a non-canonical page whose index is far from
+ * that, so that neither an address in it nor an access that reaches into it from below looks here. */
 static inline uint64_t dbt_tlb_invalid(unsigned index)
 {
-    return 0x8000000000000000ull + (index == 0 ? GUEST_PAGE_SIZE : 0);
+    return 0x8000000000000000ull - ((uint64_t)(index ^ DBT_TLB_SIZE / 2) << GUEST_PAGE_SHIFT);
 }
 
 /* The jump cache: where the translated code for a guest rip is. Each mode in use has a table of its
