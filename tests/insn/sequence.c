@@ -143,6 +143,7 @@ void sequence_inputs(struct insn_case *c, const struct sequence *q, struct rando
     for (unsigned i = 1; i < q->count; i++)
         if (q->parts[i].has_memory && !q->parts[i].absolute)
             generate_address(c, &q->parts[i], random);
+    c->in.rflags &= ~(1ull << 18); /* AC: see generate_inputs() */
     c->code = q->whole.address;
     c->undefined_flags = q->whole.undefined_flags;
 }
