@@ -10,6 +10,7 @@
 
 #define PAGE_HASH_SIZE (1u << 14)
 #define MIN_BLOCK_BYTES 48 /* no block is smaller: bounds the order table */
+#define META_KEPT (CACHE_LOOKUP_RECORD + (uint32_t)sizeof(struct exit_record)) /* by a flush */
 
 int cache_init(struct code_cache *cache, uint64_t size, struct error *err)
 {
@@ -36,6 +37,8 @@ int cache_init(struct code_cache *cache, uint64_t size, struct error *err)
     if (cache->rw == MAP_FAILED || cache->rx == MAP_FAILED || cache->meta == MAP_FAILED ||
         !cache->hash || !cache->page || cache->order == MAP_FAILED)
         goto fail;
+    ((struct exit_record *)(cache->meta + CACHE_LOOKUP_RECORD))->kind = EXIT_LOOKUP;
+    cache->meta_used = META_KEPT;
     return 0;
 
 fail:;
@@ -68,7 +71,7 @@ void cache_done(struct code_cache *cache)
 void cache_flush(struct code_cache *cache)
 {
     cache->used = cache->stubs_end;
-    cache->meta_used = 0;
+    cache->meta_used = META_KEPT;
     cache->order_count = 0;
     cache->generation++;
     memset(cache->hash, 0, CACHE_HASH_SIZE * sizeof(*cache->hash));

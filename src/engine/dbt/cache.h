@@ -74,6 +74,9 @@ struct dbt_block {
     struct dbt_block *page_next;
 };
 
+/* The place in meta of an EXIT_LOOKUP record that is always there. */
+#define CACHE_LOOKUP_RECORD 0u
+
 struct code_cache {
     uint8_t *rw, *rx;
     uint32_t size, used;

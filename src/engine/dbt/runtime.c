@@ -70,7 +70,7 @@ void dbt_unquiesce(struct dbt_vcpu *v)
     if (v->runtime->generation != vm->cache.generation) {
         v->runtime->generation = vm->cache.generation;
         v->runtime->mode_count = 0;
-        dbt_jump_flush(v);
+        dbt_jump_flush(v, true);
     }
 }
 
@@ -158,7 +158,7 @@ void dbt_flush_all(struct dbt_vm *vm, struct dbt_vcpu *v)
     dbt_exclusive_end(vm);
     v->runtime->generation = vm->cache.generation;
     v->runtime->mode_count = 0;
-    dbt_jump_flush(v);
+    dbt_jump_flush(v, true);
 }
 
 /* The block at a guest-physical address; translation lock held. */
@@ -216,7 +216,7 @@ const void *runtime_find(struct dbt_vcpu *v, uint32_t extra_mode)
     dbt_unlock(vm);
 
     if (!extra_mode)
-        dispatch_enter_jump(v, slot, block);
+        dispatch_enter_jump(v, slot, linear, block);
     return code;
 }
 
@@ -248,15 +248,19 @@ void runtime_link(struct dbt_vcpu *v, const struct exit_record *record)
     dbt_unlock(vm);
 }
 
-void dbt_jump_flush(struct dbt_vcpu *v)
+void dbt_jump_flush(struct dbt_vcpu *v, bool global_too)
 {
+    struct dbt_runtime *r = v->runtime;
+    uint32_t slots = global_too ? r->jump_dirty : r->jump_dirty & r->jump_local;
+
     for (unsigned slot = 0; slot < DBT_MODE_SLOTS; slot++) {
-        if (!(v->runtime->jump_dirty >> slot & 1))
+        if (!(slots >> slot & 1))
             continue;
         for (unsigned i = 0; i < DBT_JUMP_SIZE; i++)
             v->jump[slot][i].neg_rip = DBT_JUMP_INVALID;
     }
-    v->runtime->jump_dirty = 0;
+    r->jump_dirty &= ~slots;
+    r->jump_local &= ~slots;
 }
 
 /* --- requests and interrupts --- */

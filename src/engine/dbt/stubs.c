@@ -8,6 +8,7 @@
  *     stub_memory         called with TEMP0 = linear address and TEMP2 = the access: fills the TLB
  *                         and returns with TEMP0 = host address and all else unchanged, or leaves
  *     stub_leave          leaves with the registers already saved
+ *     stub_lookup         leaves for the dispatcher to find the code at TEMP0
  *
  * The host stack is 16-byte aligned in translated code. The vector state is not touched here.
  */
@@ -88,6 +89,13 @@ static void emit_memory(struct emitter *e, const uint8_t *leave)
     emit_byte(e, 0xc3);
 }
 
+/* As a jump's miss in transfer.c, with a record that outlives flushes. */
+static void emit_lookup(struct emitter *e, const struct dbt_vm *vm)
+{
+    emit_mov_u32(e, TEMP2, CACHE_LOOKUP_RECORD);
+    emit_jmp_to(e, vm->cache.rw + vm->stub_exit);
+}
+
 void stubs_emit(struct dbt_vm *vm)
 {
     struct code_cache *cache = &vm->cache;
@@ -104,6 +112,8 @@ void stubs_emit(struct dbt_vm *vm)
     emit_align(&e, 0, 16);
     vm->stub_memory = (uint32_t)(e.at - cache->rw);
     emit_memory(&e, cache->rw + vm->stub_leave);
+    vm->stub_lookup = (uint32_t)(e.at - cache->rw);
+    emit_lookup(&e, vm);
     cache->stubs_end = cache->used = (uint32_t)ALIGN_UP((uintptr_t)(e.at - cache->rw), 64);
     memcpy(&vm->enter, &enter, sizeof(vm->enter)); /* data to function pointer */
 }

@@ -49,7 +49,8 @@ struct dbt_tlb_entry {
 #define DBT_TLB_GLOBAL (1u << 0)
 
 /* What an unused neg_* of entry `index` holds: minus a non-canonical page whose index is far from
- * that, so that neither an address in it nor an access that reaches into it from below looks here. */
+ * that, so that neither an address in it nor an access that reaches into it from below looks here.
+ */
 static inline uint64_t dbt_tlb_invalid(unsigned index)
 {
     return 0x8000000000000000ull - ((uint64_t)(index ^ DBT_TLB_SIZE / 2) << GUEST_PAGE_SHIFT);
@@ -58,13 +59,15 @@ static inline uint64_t dbt_tlb_invalid(unsigned index)
 /* The jump cache: where the translated code for a guest rip is. Each mode in use has a table of its
  * own (a mode slot), so that an entry's tag need not name the mode. */
 struct dbt_jump_entry {
-    uint64_t neg_rip; /* minus the guest rip; DBT_JUMP_INVALID never matches */
+    uint64_t neg_rip; /* minus the guest rip, or DBT_JUMP_INVALID */
     void *code;
 };
 #define DBT_JUMP_BITS 10
 #define DBT_JUMP_SIZE (1u << DBT_JUMP_BITS)
-#define DBT_JUMP_FIRST_BIT 2                   /* the index is this many bits up in the rip */
-#define DBT_JUMP_INVALID 0x0001000000000000ull /* minus a non-canonical address */
+#define DBT_JUMP_FIRST_BIT 2 /* the index is this many bits up in the rip */
+/* Minus a non-canonical address with index 0. Its entry, the only one where a jump there looks,
+ * always has the code of stub_lookup, which takes it to the dispatcher. */
+#define DBT_JUMP_INVALID 0x0001000000000000ull
 #define DBT_MODE_SLOTS 16
 
 /* Legacy region, header and the AVX component: the most that XSAVE writes with the components that

@@ -34,6 +34,7 @@ struct dbt_vm {
     uint32_t stub_exit;   /* TEMP2: exit record's place in meta; leaves to the dispatcher */
     uint32_t stub_memory; /* TLB miss: TEMP0 linear, TEMP2 access; returns TEMP0 host address */
     uint32_t stub_leave;  /* registers already saved: back to dbt_enter's caller */
+    uint32_t stub_lookup; /* TEMP0: a rip that the dispatcher shall find */
     void (*enter)(struct dbt_vcpu *v, const void *code);
     uint32_t modes[DBT_MODE_SLOTS]; /* mode of each jump cache slot in use */
     _Atomic unsigned mode_count;
@@ -66,6 +67,7 @@ struct dbt_runtime {
     uint8_t leave;           /* enum leave_reason */
     bool thunk;              /* a slow path's thunk is what runs */
     uint32_t jump_dirty;     /* jump cache tables that hold entries */
+    uint32_t jump_local;    /* those that hold entries from pages that are not global */
     struct slow_cache *slow; /* slow.c's decoded instructions */
     struct insn insn;        /* the one insn_execute() works on */
     struct x86_vcpu_state scratch_state;
@@ -73,7 +75,7 @@ struct dbt_runtime {
     uint64_t large[64]; /* filter of 2 MiB regions filled from large pages, see mmu_flush_page() */
     struct dbt_fetch_entry {
         gva_t page; /* linear page | 1 for user rights; ~0 none */
-        gpa_t frame;
+        gpa_t frame; /* | DBT_TLB_GLOBAL */
         uint8_t *host;
     } fetch[256];
     struct dbt_counters {
@@ -89,6 +91,8 @@ uint8_t *dbt_ram(const struct dbt_vm *vm, gpa_t page, bool *readonly);
 /* Fetch address translation: 0 and the frame, or DBT_FAULT with the exception recorded. (mmu.c) */
 SILL_CHECKED enum dbt_result mmu_fetch(struct dbt_vcpu *v, gva_t address, gpa_t *gpa,
                                        uint8_t **host);
+/* Whether the last mmu_fetch() of that page found a global one. */
+bool mmu_fetched_global(const struct dbt_vcpu *v, gva_t address);
 /* TLB fill for translated code's access at `address`: the host address when it is plain RAM in one
  * page, else NULL with *result DBT_FAULT, or DBT_NEXT for what slow.c must do. */
 uint8_t *mmu_access_host(struct dbt_vcpu *v, gva_t address, unsigned size, bool write,
@@ -128,7 +132,8 @@ void dbt_simd_load(struct dbt_vcpu *v);
 /* Empties the code cache; translation lock held. */
 void dbt_flush_all(struct dbt_vm *vm, struct dbt_vcpu *v);
 
-/* Forget all jump cache entries of the vCPU. */
-void dbt_jump_flush(struct dbt_vcpu *v);
+/* Forget the vCPU's jump cache entries: all, or the tables that have any from a page that is not
+ * global. */
+void dbt_jump_flush(struct dbt_vcpu *v, bool global_too);
 
 #endif
