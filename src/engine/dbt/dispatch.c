@@ -152,13 +152,16 @@ bool dispatch_linear_rip(struct dbt_vcpu *v, gva_t *linear)
     return true;
 }
 
-void dispatch_enter_jump(struct dbt_vcpu *v, unsigned slot, const struct dbt_block *block)
+void dispatch_enter_jump(struct dbt_vcpu *v, unsigned slot, gva_t linear,
+                         const struct dbt_block *block)
 {
     unsigned index = v->rip >> DBT_JUMP_FIRST_BIT & (DBT_JUMP_SIZE - 1);
 
     if (!index)
         return; /* the entry that attention leads to */
     v->runtime->jump_dirty |= 1u << slot;
+    if (!mmu_fetched_global(v, linear))
+        v->runtime->jump_local |= 1u << slot;
     v->jump[slot][index] = (struct dbt_jump_entry){
         .neg_rip = -v->rip,
         .code = v->vm->cache.rx + block->entry_indirect,
@@ -184,7 +187,7 @@ static const void *find_existing(struct dbt_vcpu *v)
     block = cache_find(&v->vm->cache, gpa, v->mode);
     if (!block)
         return NULL;
-    dispatch_enter_jump(v, slot, block);
+    dispatch_enter_jump(v, slot, linear, block);
     return v->vm->cache.rx + block->entry_indirect;
 }
 

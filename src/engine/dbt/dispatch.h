@@ -22,8 +22,9 @@ void dispatch_deliver_pending(struct dbt_vcpu *v);
 bool dispatch_mode_slot(const struct dbt_vcpu *v, uint32_t mode, unsigned *slot);
 /* Linear address of rip; false with #GP recorded beyond the code segment's limit. */
 bool dispatch_linear_rip(struct dbt_vcpu *v, gva_t *linear);
-/* Enters the block for rip into the jump cache. */
-void dispatch_enter_jump(struct dbt_vcpu *v, unsigned slot, const struct dbt_block *block);
+/* Enters the block for rip, fetched at `linear`, into the jump cache. */
+void dispatch_enter_jump(struct dbt_vcpu *v, unsigned slot, gva_t linear,
+                         const struct dbt_block *block);
 
 /* Called by stub_memory: the host address for the access in insn_info, or NULL to leave. */
 void *dispatch_memory(struct dbt_vcpu *v, gva_t address);

@@ -232,6 +232,26 @@ static bool large_noted(const struct dbt_vcpu *v, gva_t address)
            (v->runtime->large[large / 64] >> (large % 64) & 1);
 }
 
+static unsigned page_bit(gva_t address)
+{
+    return (unsigned)((address >> GUEST_PAGE_SHIFT) * 0x9e3779b97f4a7c15ull >> 52);
+}
+
+static void fetched_note(struct dbt_vcpu *v, gva_t address, const struct translation *t)
+{
+    unsigned bit = page_bit(address);
+
+    v->runtime->fetched[t->global][bit / 64] |= 1ull << (bit % 64);
+}
+
+/* Whether code from the page may be in the jump cache. It can be there longer than in `fetch`. */
+static bool fetched_noted(const struct dbt_vcpu *v, gva_t address)
+{
+    unsigned bit = page_bit(address);
+
+    return (v->runtime->fetched[0][bit / 64] | v->runtime->fetched[1][bit / 64]) >> (bit % 64) & 1;
+}
+
 static enum dbt_result translate(struct dbt_vcpu *v, gva_t address, unsigned access,
                                  struct translation *out)
 {
@@ -303,12 +323,15 @@ enum dbt_result mmu_fetch(struct dbt_vcpu *v, gva_t address, gpa_t *gpa, uint8_t
 
         if (result == DBT_FAULT)
             return result;
-        large_note(v, address, &t);
+        if (t.large)
+            large_note(v, address, &t);
+        else
+            fetched_note(v, address, &t);
         entry->page = page;
-        entry->frame = ALIGN_DOWN(t.gpa, GUEST_PAGE_SIZE);
-        entry->host = dbt_ram(v->vm, entry->frame, NULL);
+        entry->frame = ALIGN_DOWN(t.gpa, GUEST_PAGE_SIZE) | (t.global ? DBT_TLB_GLOBAL : 0);
+        entry->host = dbt_ram(v->vm, ALIGN_DOWN(t.gpa, GUEST_PAGE_SIZE), NULL);
     }
-    *gpa = entry->frame | (address & (GUEST_PAGE_SIZE - 1));
+    *gpa = ALIGN_DOWN(entry->frame, GUEST_PAGE_SIZE) | (address & (GUEST_PAGE_SIZE - 1));
     *host = entry->host ? entry->host + (address & (GUEST_PAGE_SIZE - 1)) : NULL;
     return DBT_NEXT;
 }
@@ -583,11 +606,17 @@ static void entry_drop(struct dbt_tlb_entry *entry, unsigned index)
     entry->neg_write = dbt_tlb_invalid(index);
 }
 
-static void fetch_flush(struct dbt_vcpu *v)
+static void fetch_flush(struct dbt_vcpu *v, bool global_too)
 {
     for (unsigned i = 0; i < 256; i++)
-        v->runtime->fetch[i].page = ~0ull;
-    dbt_jump_flush(v);
+        if (global_too || !(v->runtime->fetch[i].frame & DBT_TLB_GLOBAL))
+            v->runtime->fetch[i].page = ~0ull;
+    dbt_jump_flush(v, global_too);
+}
+
+bool mmu_fetched_global(const struct dbt_vcpu *v, gva_t address)
+{
+    return v->runtime->fetch[address >> GUEST_PAGE_SHIFT & 255].frame & DBT_TLB_GLOBAL;
 }
 
 void mmu_flush(struct dbt_vcpu *v, bool global_too)
@@ -600,10 +629,12 @@ void mmu_flush(struct dbt_vcpu *v, bool global_too)
             if (global_too || !(entry->frame & DBT_TLB_GLOBAL))
                 entry_drop(entry, i);
         }
-    if (global_too)
-        for (unsigned i = 0; i < ARRAY_SIZE(v->runtime->large); i++)
-            v->runtime->large[i] = 0;
-    fetch_flush(v);
+    for (unsigned i = 0; i < ARRAY_SIZE(v->runtime->large); i++) {
+        v->runtime->fetched[0][i] = 0;
+        if (global_too)
+            v->runtime->fetched[1][i] = v->runtime->large[i] = 0;
+    }
+    fetch_flush(v, global_too);
 }
 
 void mmu_flush_page(struct dbt_vcpu *v, gva_t address)
@@ -621,10 +652,10 @@ void mmu_flush_page(struct dbt_vcpu *v, gva_t address)
     }
     struct dbt_fetch_entry *fetch = &v->runtime->fetch[address >> GUEST_PAGE_SHIFT & 255];
 
-    if ((fetch->page & ~1ull) == ALIGN_DOWN(address, GUEST_PAGE_SIZE)) {
+    if ((fetch->page & ~1ull) == ALIGN_DOWN(address, GUEST_PAGE_SIZE))
         fetch->page = ~0ull;
-        dbt_jump_flush(v);
-    }
+    if (fetched_noted(v, address))
+        dbt_jump_flush(v, true);
 }
 
 void mmu_drop_writable(struct dbt_vcpu *v, gpa_t page)

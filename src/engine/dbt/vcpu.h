@@ -62,7 +62,7 @@ struct dbt_jump_entry {
     uint64_t neg_rip; /* minus the guest rip, or DBT_JUMP_INVALID */
     void *code;
 };
-#define DBT_JUMP_BITS 10
+#define DBT_JUMP_BITS 12
 #define DBT_JUMP_SIZE (1u << DBT_JUMP_BITS)
 #define DBT_JUMP_FIRST_BIT 2 /* the index is this many bits up in the rip */
 /* Minus a non-canonical address with index 0. Its entry, the only one where a jump there looks,

@@ -67,14 +67,15 @@ struct dbt_runtime {
     uint8_t leave;           /* enum leave_reason */
     bool thunk;              /* a slow path's thunk is what runs */
     uint32_t jump_dirty;     /* jump cache tables that hold entries */
-    uint32_t jump_local;    /* those that hold entries from pages that are not global */
+    uint32_t jump_local;     /* those that hold entries from pages that are not global */
     struct slow_cache *slow; /* slow.c's decoded instructions */
     struct insn insn;        /* the one insn_execute() works on */
     struct x86_vcpu_state scratch_state;
     uint8_t bounce[4096] __attribute__((aligned(64)));
     uint64_t large[64]; /* filter of 2 MiB regions filled from large pages, see mmu_flush_page() */
+    uint64_t fetched[2][64]; /* filter of small pages fetched from, [1]: global ones */
     struct dbt_fetch_entry {
-        gva_t page; /* linear page | 1 for user rights; ~0 none */
+        gva_t page;  /* linear page | 1 for user rights; ~0 none */
         gpa_t frame; /* | DBT_TLB_GLOBAL */
         uint8_t *host;
     } fetch[256];
