@@ -165,6 +165,7 @@ static void emit_prefixes(struct translator *t)
     /* The operand size of integer instructions is told anew: the guest's default may be another. */
     operand_size = z->operand_width == 16;
     switch (z->meta.isa_ext) {
+    case ZYDIS_ISA_EXT_CLFSH: /* with the prefix it is CLFLUSHOPT */
     case ZYDIS_ISA_EXT_X87:
     case ZYDIS_ISA_EXT_MMX:
     case ZYDIS_ISA_EXT_SSE:
@@ -232,6 +233,12 @@ static void emit_immediates(struct translator *t)
 {
     const ZydisDecodedInstruction *z = &t->d->z;
 
+    for (unsigned i = 0; i < z->operand_count; i++)
+        if (t->d->operand[i].encoding == ZYDIS_OPERAND_ENCODING_IS4 && !is_code64(t)) {
+            /* A register in the upper half; only 64-bit code has eight more of them. */
+            emit_byte(&t->e, z->raw.imm[0].value.u & 0x7f);
+            return;
+        }
     for (unsigned i = 0; i < 2; i++)
         emit_bytes(&t->e, (const uint8_t *)&z->raw.imm[i].value.u, z->raw.imm[i].size / 8);
 }
@@ -259,10 +266,37 @@ static void emit_legacy(struct translator *t, const struct encoding *enc)
     }
     if (rex || need_rex)
         emit_byte(&t->e, 0x40 | rex);
+    if (z->opcode_map == ZYDIS_OPCODE_MAP_DEFAULT && opcode == 0x82)
+        opcode = 0x80; /* its alias, which 64-bit code does not have */
     emit_opcode_map(t);
     emit_byte(&t->e, opcode);
     emit_operands(t, enc);
     emit_immediates(t);
+}
+
+/* VEX.W as the host needs it: outside 64-bit code it widens neither general registers nor the
+ * memory operands that stand in for them. */
+static bool vex_w(const struct translator *t)
+{
+    const ZydisDecodedInstruction *z = &t->d->z;
+
+    if (is_code64(t))
+        return z->raw.vex.W;
+    switch (z->mnemonic) {
+    case ZYDIS_MNEMONIC_VMOVD:
+    case ZYDIS_MNEMONIC_VPEXTRD:
+    case ZYDIS_MNEMONIC_VPINSRD:
+    case ZYDIS_MNEMONIC_VCVTSI2SS:
+    case ZYDIS_MNEMONIC_VCVTSI2SD:
+    case ZYDIS_MNEMONIC_VCVTSS2SI:
+    case ZYDIS_MNEMONIC_VCVTSD2SI:
+    case ZYDIS_MNEMONIC_VCVTTSS2SI:
+    case ZYDIS_MNEMONIC_VCVTTSD2SI:
+        return false;
+    default:
+        return z->raw.vex.W && z->meta.isa_ext != ZYDIS_ISA_EXT_BMI1 &&
+               z->meta.isa_ext != ZYDIS_ISA_EXT_BMI2;
+    }
 }
 
 static void emit_vex(struct translator *t, const struct encoding *enc)
@@ -278,11 +312,8 @@ static void emit_vex(struct translator *t, const struct encoding *enc)
 
     emit_byte(&t->e, 0xc4);
     emit_byte(&t->e, (modrm && reg >= 8 ? 0 : 0x80) | 0x40 | (modrm && rm >= 8 ? 0 : 0x20) | map);
-    /* Outside 64-bit code W does not widen general registers. */
-    bool bmi = z->meta.isa_ext == ZYDIS_ISA_EXT_BMI1 || z->meta.isa_ext == ZYDIS_ISA_EXT_BMI2;
-    unsigned w = bmi && !is_code64(t) ? 0 : z->raw.vex.W;
-
-    emit_byte(&t->e, w << 7 | (~vvvv & 15) << 3 | z->raw.vex.L << 2 | z->raw.vex.pp);
+    emit_byte(&t->e,
+              (unsigned)vex_w(t) << 7 | (~vvvv & 15) << 3 | z->raw.vex.L << 2 | z->raw.vex.pp);
     emit_byte(&t->e, z->opcode);
     emit_operands(t, enc);
     emit_immediates(t);
