@@ -258,6 +258,7 @@ void dbt_jump_flush(struct dbt_vcpu *v, bool global_too)
             continue;
         for (unsigned i = 0; i < DBT_JUMP_SIZE; i++)
             v->jump[slot][i].neg_rip = DBT_JUMP_INVALID;
+        v->jump[slot][0].code = v->vm->cache.rx + v->vm->stub_lookup;
     }
     r->jump_dirty &= ~slots;
     r->jump_local &= ~slots;
