@@ -32,10 +32,11 @@ int cache_init(struct code_cache *cache, uint64_t size, struct error *err)
                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     cache->hash = calloc(CACHE_HASH_SIZE, sizeof(*cache->hash));
     cache->page = calloc(PAGE_HASH_SIZE, sizeof(*cache->page));
+    cache->second = calloc(PAGE_HASH_SIZE, sizeof(*cache->second));
     cache->order = mmap(NULL, cache->size / MIN_BLOCK_BYTES * sizeof(*cache->order),
                         PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (cache->rw == MAP_FAILED || cache->rx == MAP_FAILED || cache->meta == MAP_FAILED ||
-        !cache->hash || !cache->page || cache->order == MAP_FAILED)
+        !cache->hash || !cache->page || !cache->second || cache->order == MAP_FAILED)
         goto fail;
     ((struct exit_record *)(cache->meta + CACHE_LOOKUP_RECORD))->kind = EXIT_LOOKUP;
     cache->meta_used = META_KEPT;
@@ -61,10 +62,11 @@ void cache_done(struct code_cache *cache)
         munmap(cache->order, cache->size / MIN_BLOCK_BYTES * sizeof(*cache->order));
     free(cache->hash);
     free(cache->page);
+    free(cache->second);
     if (cache->fd >= 0)
         close(cache->fd);
     cache->rw = cache->rx = cache->meta = NULL;
-    cache->hash = cache->page = cache->order = NULL;
+    cache->hash = cache->page = cache->second = cache->order = NULL;
     cache->fd = -1;
 }
 
@@ -76,6 +78,7 @@ void cache_flush(struct code_cache *cache)
     cache->generation++;
     memset(cache->hash, 0, CACHE_HASH_SIZE * sizeof(*cache->hash));
     memset(cache->page, 0, PAGE_HASH_SIZE * sizeof(*cache->page));
+    memset(cache->second, 0, PAGE_HASH_SIZE * sizeof(*cache->second));
 }
 
 void *cache_meta(struct code_cache *cache, uint32_t size)
@@ -117,7 +120,8 @@ void cache_insert(struct code_cache *cache, struct dbt_block *block)
 {
     struct dbt_block **slot = &cache->hash[cache_hash(block->gpa, block->mode)];
 
-    for (struct dbt_block *b = *slot; b; b = b->hash_next)
+    /* Only the dispatcher leads to blocks on two pages, and it knows the dead from the living. */
+    for (struct dbt_block *b = *slot; b && !(block->mode & DBT_MODE_CROSS); b = b->hash_next)
         if (!b->valid && b->gpa == block->gpa && b->mode == block->mode)
             redirect_entry(cache, b, block->entry);
     block->valid = true;
@@ -126,6 +130,11 @@ void cache_insert(struct code_cache *cache, struct dbt_block *block)
     slot = &cache->page[page_hash(block->gpa)];
     block->page_next = *slot;
     *slot = block;
+    if (block->mode & DBT_MODE_CROSS) {
+        slot = &cache->second[page_hash(block->second_page)];
+        block->second_next = *slot;
+        *slot = block;
+    }
     cache->order[cache->order_count++] = block;
     cache->translations++;
 }
@@ -153,12 +162,13 @@ static bool block_touches(const struct dbt_block *block, gpa_t page, uint32_t fi
 {
     uint32_t start = block->gpa & (GUEST_PAGE_SIZE - 1);
 
-    if (ALIGN_DOWN(block->gpa, GUEST_PAGE_SIZE) == page) {
-        if (first < start + block->seen && last >= start)
-            return true;
-        return first < block->seen_high && last >= block->seen_low;
-    }
-    return false;
+    if ((block->mode & DBT_MODE_CROSS) && block->second_page == page && first < block->second_end)
+        return true;
+    if (ALIGN_DOWN(block->gpa, GUEST_PAGE_SIZE) != page)
+        return false;
+    if (first < start + block->seen && last >= start)
+        return true;
+    return first < block->seen_high && last >= block->seen_low;
 }
 
 bool cache_overlaps(const struct code_cache *cache, gpa_t gpa, uint64_t length)
@@ -170,6 +180,9 @@ bool cache_overlaps(const struct code_cache *cache, gpa_t gpa, uint64_t length)
     for (struct dbt_block *b = cache->page[page_hash(gpa)]; b; b = b->page_next)
         if (b->valid && block_touches(b, page, first, last))
             return true;
+    for (struct dbt_block *b = cache->second[page_hash(gpa)]; b; b = b->second_next)
+        if (b->valid && block_touches(b, page, first, last))
+            return true;
     return false;
 }
 
@@ -179,10 +192,25 @@ unsigned cache_invalidate(struct code_cache *cache, gpa_t gpa, uint64_t length, 
     uint32_t first = (uint32_t)(gpa - page);
     uint32_t last = first + (uint32_t)length - 1;
     unsigned killed = 0;
-    struct dbt_block **link = &cache->page[page_hash(gpa)];
+    struct dbt_block **link;
 
     *page_empty = true;
-    while (*link) {
+    for (link = &cache->second[page_hash(gpa)]; *link;) {
+        struct dbt_block *b = *link;
+
+        if (b->valid && block_touches(b, page, first, last)) {
+            block_kill(cache, b);
+            killed++;
+        }
+        if (!b->valid) {
+            *link = b->second_next;
+            continue;
+        }
+        if (b->second_page == page)
+            *page_empty = false;
+        link = &b->second_next;
+    }
+    for (link = &cache->page[page_hash(gpa)]; *link;) {
         struct dbt_block *b = *link;
 
         if (b->valid && block_touches(b, page, first, last)) {

@@ -27,6 +27,7 @@ enum exit_kind {
     EXIT_DEAD,      /* as EXIT_AT, from a killed block: forget what led here */
     EXIT_CHAIN,     /* as EXIT_AT, and the jump at `patch` may be linked to the target's block */
     EXIT_INSN,      /* execute `insn` in C; goes on at `resume` when that returns DBT_NEXT */
+    EXIT_CROSS,     /* the instruction at `offset` lies on two pages: find the block for both */
     EXIT_SLOW,      /* execute the instruction at `offset` through slow.c, then look up the next */
     EXIT_FPU,       /* the instruction at `offset` needs a vector unit that is switched off */
     EXIT_UNDEFINED, /* #UD at `offset` */
@@ -69,6 +70,9 @@ struct dbt_block {
     uint32_t entry;          /* for jumps from within the page (page_base is right) */
     uint32_t entry_indirect; /* TEMP0 holds the rip; sets page_base */
     uint32_t dead;           /* the tail that a dead block's entry jumps to */
+    gpa_t second_page;       /* DBT_MODE_CROSS: where the rest of the instruction is */
+    uint16_t second_end;     /* page offset there behind the last byte */
+    struct dbt_block *second_next;
     struct insn_map *map;
     struct dbt_block *hash_next;
     struct dbt_block *page_next;
@@ -85,9 +89,10 @@ struct code_cache {
     uint8_t *meta;
     uint32_t meta_size, meta_used;
     uint32_t generation;
-    struct dbt_block **hash;  /* by gpa and mode */
-    struct dbt_block **page;  /* by guest page number modulo: lists of blocks */
-    struct dbt_block **order; /* in order of address, for block_at() */
+    struct dbt_block **hash;   /* by gpa and mode */
+    struct dbt_block **page;   /* by guest page number modulo: lists of blocks */
+    struct dbt_block **second; /* the same for blocks' second pages */
+    struct dbt_block **order;  /* in order of address, for block_at() */
     uint32_t order_count;
     uint64_t translations, invalidations;
 };
@@ -117,6 +122,18 @@ static inline struct dbt_block *cache_find(const struct code_cache *cache, gpa_t
         __atomic_load_n(&cache->hash[cache_hash(gpa, mode)], __ATOMIC_ACQUIRE);
 
     while (block && (block->gpa != gpa || block->mode != mode || !block->valid))
+        block = block->hash_next;
+    return block;
+}
+
+/* The same for a block on two pages. */
+static inline struct dbt_block *cache_find_crossing(const struct code_cache *cache, gpa_t gpa,
+                                                    uint32_t mode, gpa_t second_page)
+{
+    struct dbt_block *block = cache_find(cache, gpa, mode | DBT_MODE_CROSS);
+
+    while (block && (block->gpa != gpa || block->mode != (mode | DBT_MODE_CROSS) ||
+                     block->second_page != second_page || !block->valid))
         block = block->hash_next;
     return block;
 }

@@ -85,6 +85,30 @@ static void jump_forget(struct dbt_vcpu *v)
             v->jump[slot][index].neg_rip = DBT_JUMP_INVALID;
 }
 
+/* The instruction at rip lies on two pages, which need not stay neighbours: its block is found by
+ * both each time. */
+static enum dbt_result enter_crossing(struct dbt_vcpu *v, const void **code)
+{
+    struct dbt_block *block;
+    uint8_t *host, *second_host;
+    gva_t linear, next;
+    gpa_t gpa, second;
+
+    if (!dispatch_linear_rip(v, &linear) || mmu_fetch(v, linear, &gpa, &host) == DBT_FAULT)
+        return DBT_FAULT;
+    next = ALIGN_DOWN(linear, GUEST_PAGE_SIZE) + GUEST_PAGE_SIZE;
+    if (!(v->mode & DBT_MODE_CODE64))
+        next = (uint32_t)next;
+    if (mmu_fetch(v, next, &second, &second_host) == DBT_FAULT)
+        return DBT_FAULT;
+    if (!host || !second_host)
+        return slow_execute(v);
+    block = cache_find_crossing(&v->vm->cache, gpa, v->mode, second);
+    *code = block ? v->vm->cache.rx + block->entry_indirect
+                  : runtime_find_crossing(v, gpa, host, second, second_host);
+    return *code ? DBT_NEXT : slow_execute(v);
+}
+
 /* What one exit led to. DBT_NEXT: go on at *code, which the record gives. */
 static enum dbt_result handle_record(struct dbt_vcpu *v, const struct exit_record *record,
                                      const void **code, const struct insn **in_c)
@@ -112,6 +136,8 @@ static enum dbt_result handle_record(struct dbt_vcpu *v, const struct exit_recor
         else if (result == DBT_NEXT)
             result = DBT_JUMP;
         return result;
+    case EXIT_CROSS:
+        return enter_crossing(v, code);
     case EXIT_SLOW:
         return slow_execute(v);
     case EXIT_FPU:

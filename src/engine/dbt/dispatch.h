@@ -39,6 +39,10 @@ bool runtime_attend(struct dbt_vcpu *v);
 /* Code for the current rip and mode (| extra), translating if need be, entered in the jump cache.
  * NULL: an exception was recorded. */
 const void *runtime_find(struct dbt_vcpu *v, uint32_t extra_mode);
+/* Code for the instruction at rip that lies on the pages of `gpa` and `second_page`, or NULL when
+ * it is no instruction, so that slow.c raises what is due. */
+const void *runtime_find_crossing(struct dbt_vcpu *v, gpa_t gpa, const uint8_t *host,
+                                  gpa_t second_page, const uint8_t *second_host);
 /* Gives the processor to other threads. */
 void runtime_yield(struct dbt_vcpu *v);
 /* Links the record's jump to the block of its target. */

@@ -347,6 +347,10 @@ enum dbt_result mmu_host(struct dbt_vcpu *v, gva_t address, unsigned access, uin
     uint64_t offset = address & (GUEST_PAGE_SIZE - 1);
 
     *length = GUEST_PAGE_SIZE - offset;
+    if (v->mode & DBT_MODE_ALIGN) {
+        *host = NULL; /* each access is to be looked at: mmu_read(), mmu_write() */
+        return DBT_NEXT;
+    }
     if (!(access & ~MMU_WRITE) &&
         (write ? entry->neg_write : entry->neg_read) == -(address - offset)) {
         *host = entry->host + offset;

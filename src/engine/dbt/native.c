@@ -447,17 +447,16 @@ void native_emit_lea(struct translator *t)
  * address + (offset >> log2(width)) * (width / 8), signed. All of it without touching flags, since
  * ZF keeps its value across these instructions.
  */
-void native_emit_bit_memory(struct translator *t)
+bool native_emit_bit_memory(struct translator *t)
 {
     struct emitter *e = &t->e;
     unsigned width = t->d->z.operand_width;
     unsigned log = width == 64 ? 6 : width == 32 ? 5 : 4;
     unsigned guest = decode_gpr_number(t->d->operand[1].reg.value);
 
-    if (!access_linear(t, t->d->memory)) {
-        translator_emit_exit(t, translator_record(t, EXIT_SLOW, t->d->offset));
-        return;
-    }
+    /* The moved address wraps at the address width, before a segment base is added. */
+    if ((is_code64(t) && t->d->z.address_width != 64) || !access_linear(t, t->d->memory))
+        return false;
     access_load_guest(t, TEMP1, guest);
     if (width == 32)
         emit_op_register(e, true, 0x63, TEMP1, TEMP1); /* movsxd */
@@ -480,6 +479,7 @@ void native_emit_bit_memory(struct translator *t)
     if (width == 16)
         emit_byte(e, 0x66);
     emit_op_memory(e, width == 64, 0x0f00 | t->d->z.opcode, TEMP1, host_at(TEMP0, 0));
+    return true;
 }
 
 /* The requested components (EDX:EAX) are limited to the guest's XCR0: the host's may be larger. */

@@ -220,6 +220,36 @@ const void *runtime_find(struct dbt_vcpu *v, uint32_t extra_mode)
     return code;
 }
 
+const void *runtime_find_crossing(struct dbt_vcpu *v, gpa_t gpa, const uint8_t *host,
+                                  gpa_t second_page, const uint8_t *second_host)
+{
+    struct dbt_vm *vm = v->vm;
+    struct dbt_block *block = NULL;
+    const void *code = NULL;
+    bool invalid = false;
+    unsigned slot;
+
+    dbt_simd_unload(v);
+    dbt_lock(vm, v);
+    while (!block && !invalid) {
+        if (mode_slot(vm, v->mode, &slot)) {
+            block = cache_find_crossing(&vm->cache, gpa, v->mode, second_page);
+            if (block)
+                break;
+            smc_watch(vm, v, ALIGN_DOWN(gpa, GUEST_PAGE_SIZE));
+            smc_watch(vm, v, second_page);
+            block = translate_crossing(vm, &vm->features, gpa, host, second_page, second_host,
+                                       v->mode, slot, &invalid);
+        }
+        if (!block && !invalid)
+            dbt_flush_all(vm, v);
+    }
+    if (block)
+        code = vm->cache.rx + block->entry_indirect;
+    dbt_unlock(vm);
+    return code;
+}
+
 void runtime_link(struct dbt_vcpu *v, const struct exit_record *record)
 {
     struct dbt_vm *vm = v->vm;

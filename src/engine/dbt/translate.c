@@ -6,6 +6,8 @@
  * bytes seen count as part of the block when the guest writes code). Flags that are dead may be
  * lost; the flags image that a fault in such a place pushes has them as the translation left them.
  */
+#include <string.h>
+
 #include "engine/dbt/dispatch.h"
 #include "engine/dbt/translator.h"
 
@@ -158,6 +160,17 @@ enum dbt_result translate_unit_check(struct dbt_vcpu *v, const struct decoded *d
     return unit_unavailable(v->mode, d, &unit) ? dispatch_unit_off(v, unit) : DBT_NEXT;
 }
 
+/* An instruction whose unit is off only raises its exception. */
+static void check_unit(const struct translator *t, struct decoded *d)
+{
+    enum vector_unit unit;
+
+    if (!unit_unavailable(t->mode, d, &unit))
+        return;
+    d->class = INSN_UNIT_OFF;
+    d->flags_read = FLAGS_ARITH;
+}
+
 /* Decodes up to the end of the block. Returns what comes behind it. */
 enum block_end { END_BRANCH, END_NEXT, END_CROSSING, END_INVALID };
 
@@ -168,7 +181,6 @@ static enum block_end decode_block(struct translator *t, unsigned most)
     while (t->count < most) {
         struct decoded *d = &t->insn[t->count];
         unsigned available = (unsigned)GUEST_PAGE_SIZE - offset;
-        enum vector_unit unit;
         bool too_short;
 
         if (!available)
@@ -180,10 +192,7 @@ static enum block_end decode_block(struct translator *t, unsigned most)
             return END_INVALID;
         }
         d->offset = (int32_t)offset;
-        if (unit_unavailable(t->mode, d, &unit)) {
-            d->class = INSN_UNIT_OFF;
-            d->flags_read = FLAGS_ARITH;
-        }
+        check_unit(t, d);
         offset += d->z.length;
         t->count++;
         if (ends_block(d))
@@ -431,7 +440,10 @@ static bool emit_insn(struct translator *t)
         stack_emit_leave(t);
         return true;
     case INSN_BIT_MEMORY:
-        native_emit_bit_memory(t);
+        if ((t->mode & DBT_MODE_ALIGN) || !native_emit_bit_memory(t)) {
+            emit_slow(t);
+            return false;
+        }
         return true;
     case INSN_XSAVE:
         native_emit_xsave(t, false);
@@ -516,9 +528,34 @@ static void emit_body(struct translator *t, enum block_end end)
     if (end == END_INVALID)
         translator_emit_exit(t, translator_record(t, EXIT_UNDEFINED, next));
     else if (end == END_CROSSING && t->count == 0)
-        translator_emit_exit(t, translator_record(t, EXIT_SLOW, next));
+        translator_emit_exit(t, translator_record(t, t->step ? EXIT_SLOW : EXIT_CROSS, next));
     else
         transfer_emit_edge(t, next);
+}
+
+/* Host code for the decoded block; enters it in the cache. NULL when there is no room. */
+static struct dbt_block *emit_block(struct translator *t, enum block_end end)
+{
+    static const struct decoded none;
+    struct code_cache *cache = &t->vm->cache;
+    struct exit_record *dead;
+
+    emit_entry(t);
+    t->d = t->count ? &t->insn[0] : &none;
+    if (t->count && closes_loop(t) && !t->step)
+        transfer_emit_poll(t, t->live_before[0] != 0);
+    emit_body(t, end);
+    emit_tails(t);
+
+    dead = translator_record(t, EXIT_DEAD, (int32_t)page_offset(t));
+    t->block->dead = cache_offset(t, t->e.at);
+    translator_emit_exit(t, dead);
+    t->block->end = cache_offset(t, t->e.at);
+    if (t->e.overflow || t->out_of_meta)
+        return NULL;
+    cache->used = t->block->end;
+    cache_insert(cache, t->block);
+    return t->block;
 }
 
 static void translator_init(struct translator *t, struct dbt_vm *vm,
@@ -541,7 +578,6 @@ struct dbt_block *translate_block(struct dbt_vm *vm, const struct decode_feature
 {
     struct translator t;
     enum block_end end;
-    struct exit_record *dead;
 
     translator_init(&t, vm, features, mode);
     t.slot = slot;
@@ -567,28 +603,47 @@ struct dbt_block *translate_block(struct dbt_vm *vm, const struct decode_feature
     if (end == END_INVALID || end == END_CROSSING)
         t.block->seen += 15;
 
-    emit_entry(&t);
-    if (t.count) {
-        t.d = &t.insn[0];
-        if (closes_loop(&t) && !t.step)
-            transfer_emit_poll(&t, t.live_before[0] != 0);
-    } else {
-        static const struct decoded none;
+    return emit_block(&t, end);
+}
 
-        t.d = &none;
-    }
-    emit_body(&t, end);
-    emit_tails(&t);
+struct dbt_block *translate_crossing(struct dbt_vm *vm, const struct decode_features *features,
+                                     gpa_t gpa, const uint8_t *host, gpa_t second_page,
+                                     const uint8_t *second_host, uint32_t mode, unsigned slot,
+                                     bool *invalid)
+{
+    struct translator t;
+    unsigned first = (unsigned)(GUEST_PAGE_SIZE - (gpa & (GUEST_PAGE_SIZE - 1)));
+    uint8_t bytes[30];
+    bool too_short;
 
-    dead = translator_record(&t, EXIT_DEAD, (int32_t)page_offset(&t));
-    t.block->dead = cache_offset(&t, t.e.at);
-    translator_emit_exit(&t, dead);
-    t.block->end = cache_offset(&t, t.e.at);
-    if (t.e.overflow || t.out_of_meta)
+    *invalid = false;
+    translator_init(&t, vm, features, mode);
+    t.slot = slot;
+    memcpy(bytes, host, first);
+    memcpy(bytes + first, second_host, 15);
+    t.page = bytes - (gpa & (GUEST_PAGE_SIZE - 1));
+    if (!decode_one(&t.insn[0], features, mode, bytes, 15, &too_short) ||
+        t.insn[0].z.length <= first) {
+        *invalid = true;
         return NULL;
-    vm->cache.used = t.block->end;
-    cache_insert(&vm->cache, t.block);
-    return t.block;
+    }
+    t.count = 1;
+    t.insn[0].offset = (int32_t)(gpa & (GUEST_PAGE_SIZE - 1));
+    check_unit(&t, &t.insn[0]);
+    t.block = cache_meta(&vm->cache, sizeof(*t.block));
+    if (!t.block)
+        return NULL;
+    t.block->map = cache_meta(&vm->cache, 2 * sizeof(*t.block->map));
+    if (!t.block->map)
+        return NULL;
+    t.block->gpa = gpa;
+    t.block->mode = mode | DBT_MODE_CROSS;
+    t.block->second_page = second_page;
+    t.block->second_end = (uint16_t)(t.insn[0].z.length - first);
+    t.block->start = cache_offset(&t, t.e.at);
+    t.block->length = t.block->seen = t.insn[0].z.length;
+    t.live_before[0] = FLAGS_ARITH;
+    return emit_block(&t, ends_block(&t.insn[0]) ? END_BRANCH : END_NEXT);
 }
 
 uint32_t translate_thunk(struct dbt_vm *vm, const struct decode_features *features,

@@ -105,7 +105,7 @@ void access_store_guest(struct translator *t, unsigned guest, enum host_register
 bool native_emit(struct translator *t, bool prepared);
 struct access native_access(const struct decoded *d);
 void native_emit_lea(struct translator *t);
-void native_emit_bit_memory(struct translator *t);
+bool native_emit_bit_memory(struct translator *t); /* false as above */
 void native_emit_xsave(struct translator *t, bool prepared);
 
 /* --- stackops.c --- */
@@ -132,6 +132,14 @@ void transfer_emit_poll(struct translator *t, bool flags_live);
 /* Translates the block at rip (page offset of `gpa`). NULL: the cache is full; flush and retry. */
 struct dbt_block *translate_block(struct dbt_vm *vm, const struct decode_features *features,
                                   gpa_t gpa, const uint8_t *host, uint32_t mode, unsigned slot);
+
+/* The same for the one instruction at `gpa` whose bytes go on at the start of `second_page`, at
+ * `second_host`. `mode` without DBT_MODE_CROSS. NULL too if the bytes are no instruction that lies
+ * on both pages: *invalid tells. */
+struct dbt_block *translate_crossing(struct dbt_vm *vm, const struct decode_features *features,
+                                     gpa_t gpa, const uint8_t *host, gpa_t second_page,
+                                     const uint8_t *second_host, uint32_t mode, unsigned slot,
+                                     bool *invalid);
 
 /* One instruction with its memory operand in a buffer whose address is in scratch[1], for slow.c.
  * Leaves by EXIT_THUNK. Returns the code's offset in the cache, 0 if the cache is full. */

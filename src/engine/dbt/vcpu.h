@@ -104,6 +104,8 @@ enum dbt_mode {
     DBT_MODE_MP_TS = 1u << 16,  /* CR0.MP and TS: WAIT traps */
     DBT_MODE_ONE = 1u << 17,    /* never in dbt_vcpu.mode: a block of one instruction, run in an
                                    interrupt shadow */
+    DBT_MODE_CROSS = 1u << 18,  /* never in dbt_vcpu.mode: a block of the one instruction that lies
+                                   on two pages */
 };
 
 struct dbt_vcpu {
