@@ -187,7 +187,7 @@ void dispatch_enter_jump(struct dbt_vcpu *v, unsigned slot, gva_t linear,
         return; /* the entry that attention leads to */
     v->runtime->jump_dirty |= 1u << slot;
     if (!mmu_fetched_global(v, linear))
-        v->runtime->jump_local |= 1u << slot;
+        local_list_add(&v->runtime->jump_local, slot * DBT_JUMP_SIZE + index);
     v->jump[slot][index] = (struct dbt_jump_entry){
         .neg_rip = -v->rip,
         .code = v->vm->cache.rx + block->entry_indirect,

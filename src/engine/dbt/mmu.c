@@ -306,6 +306,8 @@ uint8_t *mmu_access_host(struct dbt_vcpu *v, gva_t address, unsigned size, bool 
     entry->neg_write = t.writable && !watched && !readonly ? negative : dbt_tlb_invalid(index);
     entry->host = host;
     entry->frame = frame | (t.global ? DBT_TLB_GLOBAL : 0);
+    if (!t.global)
+        local_list_add(&v->runtime->tlb_local, bank_of(v) * DBT_TLB_SIZE + index);
     large_note(v, address, &t);
     if (write && watched && smc_written(v->vm, v, t.gpa, size))
         return NULL; /* translated code was there: finish this instruction outside its block */
@@ -623,21 +625,26 @@ bool mmu_fetched_global(const struct dbt_vcpu *v, gva_t address)
     return v->runtime->fetch[address >> GUEST_PAGE_SHIFT & 255].frame & DBT_TLB_GLOBAL;
 }
 
+_Static_assert(DBT_BANK_COUNT *DBT_TLB_SIZE <= 1u << 16, "indices of struct local_list");
+
 void mmu_flush(struct dbt_vcpu *v, bool global_too)
 {
-    v->runtime->counters.tlb_flushes++;
-    for (unsigned bank = 0; bank < DBT_BANK_COUNT; bank++)
-        for (unsigned i = 0; i < DBT_TLB_SIZE; i++) {
-            struct dbt_tlb_entry *entry = &v->tlb[bank][i];
+    struct local_list *local = &v->runtime->tlb_local;
 
-            if (global_too || !(entry->frame & DBT_TLB_GLOBAL))
-                entry_drop(entry, i);
-        }
-    for (unsigned i = 0; i < ARRAY_SIZE(v->runtime->large); i++) {
-        v->runtime->fetched[0][i] = 0;
-        if (global_too)
-            v->runtime->fetched[1][i] = v->runtime->large[i] = 0;
+    v->runtime->counters.tlb_flushes++;
+    if (!global_too && !local->overflow) {
+        for (unsigned i = 0; i < local->count; i++)
+            entry_drop(&v->tlb[0][local->index[i]], local->index[i] % DBT_TLB_SIZE);
+    } else {
+        for (unsigned bank = 0; bank < DBT_BANK_COUNT; bank++)
+            for (unsigned i = 0; i < DBT_TLB_SIZE; i++)
+                if (global_too || !(v->tlb[bank][i].frame & DBT_TLB_GLOBAL))
+                    entry_drop(&v->tlb[bank][i], i);
     }
+    local_list_clear(local);
+    if (global_too)
+        for (unsigned i = 0; i < ARRAY_SIZE(v->runtime->large); i++)
+            v->runtime->large[i] = 0;
     fetch_flush(v, global_too);
 }
 

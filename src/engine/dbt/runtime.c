@@ -278,20 +278,27 @@ void runtime_link(struct dbt_vcpu *v, const struct exit_record *record)
     dbt_unlock(vm);
 }
 
+_Static_assert(DBT_MODE_SLOTS *DBT_JUMP_SIZE <= 1u << 16, "indices of struct local_list");
+
 void dbt_jump_flush(struct dbt_vcpu *v, bool global_too)
 {
     struct dbt_runtime *r = v->runtime;
-    uint32_t slots = global_too ? r->jump_dirty : r->jump_dirty & r->jump_local;
+    struct local_list *local = &r->jump_local;
 
+    if (!global_too && !local->overflow) {
+        for (unsigned i = 0; i < local->count; i++)
+            v->jump[0][local->index[i]].neg_rip = DBT_JUMP_INVALID;
+        local_list_clear(local);
+        return;
+    }
     for (unsigned slot = 0; slot < DBT_MODE_SLOTS; slot++) {
-        if (!(slots >> slot & 1))
+        if (!(r->jump_dirty >> slot & 1))
             continue;
         for (unsigned i = 0; i < DBT_JUMP_SIZE; i++)
             v->jump[slot][i].neg_rip = DBT_JUMP_INVALID;
-        v->jump[slot][0].code = v->vm->cache.rx + v->vm->stub_lookup;
     }
-    r->jump_dirty &= ~slots;
-    r->jump_local &= ~slots;
+    r->jump_dirty = 0;
+    local_list_clear(local);
 }
 
 /* --- requests and interrupts --- */

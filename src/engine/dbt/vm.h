@@ -53,6 +53,13 @@ struct dbt_vm {
     struct kvmclock clock;
 };
 
+/* Indices of table entries; once there were too many, none are listed and `overflow` is set. */
+struct local_list {
+    uint32_t count;
+    bool overflow;
+    uint16_t index[510];
+};
+
 /* What one vCPU needs besides the fields that translated code reaches. */
 struct dbt_runtime {
     _Atomic bool running; /* not quiescent */
@@ -64,12 +71,15 @@ struct dbt_runtime {
     uint32_t generation;  /* of the cache when jump and fetch tables were filled */
     unsigned mode_count;  /* jump cache tables known to this vCPU, in the VM's order */
     uint32_t modes[DBT_MODE_SLOTS];
-    uint8_t leave;           /* enum leave_reason */
-    bool thunk;              /* a slow path's thunk is what runs */
-    uint32_t jump_dirty;     /* jump cache tables that hold entries */
-    uint32_t jump_local;     /* those that hold entries from pages that are not global */
-    struct slow_cache *slow; /* slow.c's decoded instructions */
-    struct insn insn;        /* the one insn_execute() works on */
+    uint8_t leave;       /* enum leave_reason */
+    bool thunk;          /* a slow path's thunk is what runs */
+    uint32_t jump_dirty; /* jump cache tables that hold entries */
+    /* What a flush that spares global pages must drop: entries filled from other pages since the
+     * last flush, as long as they fit. */
+    struct local_list tlb_local;  /* bank * DBT_TLB_SIZE + index */
+    struct local_list jump_local; /* slot * DBT_JUMP_SIZE + index */
+    struct slow_cache *slow;      /* slow.c's decoded instructions */
+    struct insn insn;             /* the one insn_execute() works on */
     struct x86_vcpu_state scratch_state;
     uint8_t bounce[4096] __attribute__((aligned(64)));
     uint64_t large[64]; /* filter of 2 MiB regions filled from large pages, see mmu_flush_page() */
@@ -133,8 +143,21 @@ void dbt_simd_load(struct dbt_vcpu *v);
 /* Empties the code cache; translation lock held. */
 void dbt_flush_all(struct dbt_vm *vm, struct dbt_vcpu *v);
 
-/* Forget the vCPU's jump cache entries: all, or the tables that have any from a page that is not
- * global. */
+static inline void local_list_add(struct local_list *list, unsigned index)
+{
+    if (list->count == ARRAY_SIZE(list->index))
+        list->overflow = true;
+    else
+        list->index[list->count++] = (uint16_t)index;
+}
+
+static inline void local_list_clear(struct local_list *list)
+{
+    list->count = 0;
+    list->overflow = false;
+}
+
+/* Forget the vCPU's jump cache entries: all, or those from pages that are not global. */
 void dbt_jump_flush(struct dbt_vcpu *v, bool global_too);
 
 #endif
