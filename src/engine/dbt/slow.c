@@ -4,7 +4,8 @@
  * crosses a page.
  *
  * Instructions that C knows go to insn_execute(). The others run natively in a thunk, a piece of
- * translated code of one instruction whose memory operand is a buffer: read the operand into the
+ * translated code of one instruction. Its memory operand is in place where it is memory within one
+ * page, so that locked instructions are atomic; elsewhere it is a buffer: read the operand into the
  * buffer, run the thunk, write the buffer back. Decoded instructions and their thunks are kept in a
  * small table per vCPU, by their bytes.
  *
@@ -210,6 +211,24 @@ static unsigned required_alignment(const struct decoded *d, unsigned size)
     return 1;
 }
 
+/* Where the operand lies, if it is memory that the thunk may use in place, else NULL. The thunk is
+ * ready then: making it might wait, and the page be watched meanwhile. */
+static uint8_t *operand_in_place(struct dbt_vcpu *v, struct slow_entry *e, gva_t linear,
+                                 struct access access)
+{
+    if ((v->mode & DBT_MODE_ALIGN) && (linear & (access.size - 1)))
+        return NULL; /* mmu_read() and mmu_write() check the alignment */
+    /* A write that drops translated code finds the page without it the second time. */
+    for (unsigned attempt = 0; attempt < 2 && make_thunk(v, e); attempt++) {
+        enum dbt_result result;
+        uint8_t *host = mmu_access_host(v, linear, access.size, access.write, &result);
+
+        if (host && e->generation == v->runtime->generation)
+            return host;
+    }
+    return NULL;
+}
+
 /* A native instruction with a memory operand. */
 static enum dbt_result execute_with_memory(struct dbt_vcpu *v, struct slow_entry *e)
 {
@@ -222,8 +241,9 @@ static enum dbt_result execute_with_memory(struct dbt_vcpu *v, struct slow_entry
 
     if (d->class == INSN_XSAVE)
         access.size = DBT_XSAVE_SIZE;
-    if (access.size > 64)
-        read = true; /* parts of a large image may stay as they are */
+    if (access.size > 64 || d->z.meta.isa_ext == ZYDIS_ISA_EXT_X87)
+        read = true; /* parts of a large image may stay as they are, and all if there is an
+                        unmasked exception */
     if (access.size > sizeof(v->runtime->bounce) - 64)
         return dbt_raise(v, X86_VECTOR_UD);
     if ((v->segment[e->insn.memory.segment].base + operand_offset(v, &e->insn)) &
@@ -232,6 +252,12 @@ static enum dbt_result execute_with_memory(struct dbt_vcpu *v, struct slow_entry
     if (linear_of(v, &e->insn, 0, access.size, access.write ? MMU_WRITE : MMU_READ, &linear) ==
         DBT_FAULT)
         return DBT_FAULT;
+    buffer = operand_in_place(v, e, linear, access);
+    if (buffer) {
+        if (run_thunk(v, e, buffer) == DBT_FAULT)
+            return DBT_FAULT;
+        return insn_next_block(v, &e->insn);
+    }
     /* The same place in a line as in the guest, for instructions that check alignment. */
     buffer = v->runtime->bounce + (linear & 63);
     if (access.write && mmu_probe_write(v, linear, access.size, MMU_WRITE) == DBT_FAULT)
@@ -245,7 +271,23 @@ static enum dbt_result execute_with_memory(struct dbt_vcpu *v, struct slow_entry
     return insn_next_block(v, &e->insn);
 }
 
-/* bt, bts, btr and btc with a bit offset in a register. */
+/* Sets, clears or flips bits of a byte as locked instructions do; returns what it was. */
+static uint8_t change_bits(uint8_t *byte, uint16_t mnemonic, uint8_t mask)
+{
+    switch (mnemonic) {
+    case ZYDIS_MNEMONIC_BTS:
+        return __atomic_fetch_or(byte, mask, __ATOMIC_SEQ_CST);
+    case ZYDIS_MNEMONIC_BTR:
+        return __atomic_fetch_and(byte, (uint8_t)~mask, __ATOMIC_SEQ_CST);
+    case ZYDIS_MNEMONIC_BTC:
+        return __atomic_fetch_xor(byte, mask, __ATOMIC_SEQ_CST);
+    default:
+        return *byte;
+    }
+}
+
+/* bt, bts, btr and btc with a bit offset in a register. In memory only the byte with the bit is
+ * changed, in place. */
 static enum dbt_result execute_bit(struct dbt_vcpu *v, const struct slow_entry *e)
 {
     const struct insn *insn = &e->insn;
@@ -253,8 +295,10 @@ static enum dbt_result execute_bit(struct dbt_vcpu *v, const struct slow_entry *
     uint64_t raw = gpr_read(v, insn->reg, width), word = 0;
     int64_t bit = width == 64 ? (int64_t)raw : width == 32 ? (int32_t)raw : (int16_t)raw;
     int64_t adjust = (bit >> (width == 64 ? 6 : width == 32 ? 5 : 4)) * (int64_t)size;
-    uint64_t mask = 1ull << ((uint64_t)bit & (width - 1));
+    unsigned in_word = (unsigned)bit & (width - 1);
     bool write = insn->mnemonic != ZYDIS_MNEMONIC_BT;
+    uint8_t *host = NULL, *bytes = (uint8_t *)&word, old;
+    enum dbt_result result;
     gva_t linear;
 
     if (linear_of(v, insn, adjust, size, write ? MMU_WRITE : MMU_READ, &linear) == DBT_FAULT)
@@ -263,17 +307,13 @@ static enum dbt_result execute_bit(struct dbt_vcpu *v, const struct slow_entry *
         return DBT_FAULT;
     if (mmu_read(v, linear, &word, size, MMU_READ) == DBT_FAULT)
         return DBT_FAULT;
-    bool was = word & mask;
-
-    if (insn->mnemonic == ZYDIS_MNEMONIC_BTS)
-        word |= mask;
-    else if (insn->mnemonic == ZYDIS_MNEMONIC_BTR)
-        word &= ~mask;
-    else if (insn->mnemonic == ZYDIS_MNEMONIC_BTC)
-        word ^= mask;
-    if (write && mmu_write(v, linear, &word, size, MMU_WRITE) == DBT_FAULT)
+    /* A write that drops translated code finds the page without it the second time. */
+    for (unsigned attempt = 0; write && !host && attempt < 2; attempt++)
+        host = mmu_access_host(v, linear + in_word / 8, 1, true, &result);
+    old = change_bits(host ? host : &bytes[in_word / 8], insn->mnemonic, 1u << (in_word & 7));
+    if (write && !host && mmu_write(v, linear, &word, size, MMU_WRITE) == DBT_FAULT)
         return DBT_FAULT;
-    v->flags_arith = (v->flags_arith & ~X86_FLAG_CF) | (was ? X86_FLAG_CF : 0);
+    v->flags_arith = (v->flags_arith & ~X86_FLAG_CF) | (old >> (in_word & 7) & X86_FLAG_CF);
     return insn_next_block(v, insn);
 }
 
