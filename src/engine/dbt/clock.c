@@ -59,9 +59,16 @@ static uint32_t khz_measured(void)
 
 uint32_t clock_tsc_khz(void)
 {
-    uint32_t khz = khz_from_kernel();
+    static _Atomic uint32_t known; /* the host's, the same for every VM of this process */
+    uint32_t khz = atomic_load(&known);
 
-    return khz ? khz : khz_measured();
+    if (!khz) {
+        khz = khz_from_kernel();
+        if (!khz)
+            khz = khz_measured();
+        atomic_store(&known, khz);
+    }
+    return khz;
 }
 
 bool clock_msr_read(struct dbt_vcpu *v, uint32_t index, uint64_t *value)

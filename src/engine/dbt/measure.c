@@ -9,7 +9,7 @@
 #include "engine/dbt/host.h"
 #include "x86/arch.h"
 
-#define LOOP_COUNT 2000000u
+#define LOOP_COUNT 400000u
 #define CODE_ADDRESS 0x1000
 #define DONE_PORT 0xf4
 
