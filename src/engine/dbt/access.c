@@ -22,6 +22,8 @@ void access_load_guest(struct translator *t, enum host_register to, unsigned gue
 {
     enum host_register host = regmap_host(guest);
 
+    if (host == HOST_NONE && t->cached == guest)
+        host = TEMP2;
     if (host == HOST_NONE)
         emit_load(&t->e, to, VCPU_FIELD(gpr[guest]));
     else if (host != to)
@@ -32,6 +34,8 @@ void access_store_guest(struct translator *t, unsigned guest, enum host_register
 {
     enum host_register host = regmap_host(guest);
 
+    if (t->cached == guest && from != TEMP2)
+        t->cached = HOST_NONE;
     if (host == HOST_NONE)
         emit_store(&t->e, VCPU_FIELD(gpr[guest]), from);
     else if (host != from)
@@ -45,8 +49,20 @@ static enum host_register in_register(struct translator *t, unsigned guest, enum
 
     if (host != HOST_NONE)
         return host;
+    if (t->cached == guest)
+        return TEMP2;
     emit_load(&t->e, temp, VCPU_FIELD(gpr[guest]));
     return temp;
+}
+
+/* The same for a base register, which is likely to be used again: it stays in TEMP2. */
+static enum host_register base_register(struct translator *t, unsigned guest)
+{
+    if (regmap_host(guest) == HOST_NONE && t->cached != guest) {
+        emit_load(&t->e, TEMP2, VCPU_FIELD(gpr[guest]));
+        t->cached = (uint8_t)guest;
+    }
+    return in_register(t, guest, TEMP2);
 }
 
 /* lea of the operand's width into TEMP0 from parts. */
@@ -86,7 +102,7 @@ void access_effective(struct translator *t, const ZydisDecodedOperand *memory)
         disp = 0; /* only moffs forms have such displacements, and they have no registers */
     }
     if (mem->base != ZYDIS_REGISTER_NONE)
-        m.base = in_register(t, decode_gpr_number(mem->base), TEMP0);
+        m.base = base_register(t, decode_gpr_number(mem->base));
     if (mem->index != ZYDIS_REGISTER_NONE) {
         m.index = in_register(t, decode_gpr_number(mem->index), TEMP1);
         m.scale = mem->scale ? mem->scale : 1;
@@ -177,6 +193,7 @@ void access_check(struct translator *t, struct access access)
     } else {
         emit_pext_memory(e, TEMP1, TEMP0, VCPU_FIELD(tlb_mask));
         emit_lea32(e, TEMP1, (struct host_memory){.base = HOST_NONE, .index = TEMP1, .scale = 4});
+        t->cached = HOST_NONE;
         emit_mov(e, TEMP2, HOST_RCX);
         emit_load(e, HOST_RCX, tlb_field(bank, neg, 8));
         emit_lea(e, TEMP0, (struct host_memory){.base = TEMP0, .index = HOST_RCX, .scale = 1});
@@ -209,7 +226,7 @@ void access_emit_miss(struct translator *t, const struct tail *tail)
                  (struct host_memory){.base = TEMP0, .index = HOST_RCX, .scale = 1, .disp = 1});
         emit_mov(e, HOST_RCX, TEMP2);
     }
-    emit_mov_u32(e, TEMP2, tail->info);
+    emit_store32_imm(e, VCPU_FIELD(insn_info), tail->info);
     emit_call_to(e, t->vm->cache.rw + t->vm->stub_memory);
     emit_jmp_to(e, tail->resume);
 }

@@ -159,6 +159,12 @@ void emit_store16(struct emitter *e, struct host_memory to, enum host_register f
     emit_op_memory(e, false, 0x89, from, to);
 }
 
+void emit_store32_imm(struct emitter *e, struct host_memory to, uint32_t value)
+{
+    emit_op_memory(e, false, 0xc7, 0, to);
+    emit_u32(e, value);
+}
+
 void emit_store8_imm(struct emitter *e, struct host_memory to, uint8_t value)
 {
     emit_op_memory(e, false, 0xc6, 0, to);

@@ -63,6 +63,7 @@ void emit_load32(struct emitter *e, enum host_register to, struct host_memory fr
 void emit_store(struct emitter *e, struct host_memory to, enum host_register from);
 void emit_store32(struct emitter *e, struct host_memory to, enum host_register from);
 void emit_store16(struct emitter *e, struct host_memory to, enum host_register from);
+void emit_store32_imm(struct emitter *e, struct host_memory to, uint32_t value);
 void emit_store8_imm(struct emitter *e, struct host_memory to, uint8_t value);
 void emit_lea(struct emitter *e, enum host_register to, struct host_memory m);
 void emit_lea32(struct emitter *e, enum host_register to, struct host_memory m);

@@ -26,6 +26,9 @@ struct field_use {
     uint8_t host;   /* number to encode */
 };
 
+/* In the order in which they are taken; see struct translator for what TEMP2 keeps. */
+static const uint8_t temps[3] = {TEMP2, TEMP1, TEMP0};
+
 struct encoding {
     struct field_use field[FIELD_COUNT];
     bool memory;
@@ -101,17 +104,21 @@ static void encoding_of(const struct decoded *d, struct encoding *enc)
 }
 
 /*
- * Chooses host registers. Guest registers that live in memory take TEMP1, TEMP2 and, when there is
+ * Chooses host registers. Guest registers that live in memory take TEMP2, TEMP1 and, when there is
  * no memory operand, TEMP0. A high byte register forbids REX, so whatever else would need one is
  * moved to TEMP0.
  */
-static void encoding_assign(struct encoding *enc, uint8_t guest_of_temp[3])
+static void encoding_assign(struct encoding *enc, uint8_t cached, uint8_t guest_of_temp[3])
 {
-    static const uint8_t temps[3] = {TEMP1, TEMP2, TEMP0};
     bool no_rex = false;
 
     for (unsigned i = 0; i < 3; i++)
         guest_of_temp[i] = HOST_NONE;
+    /* What TEMP2 holds stays there if it is used again; else TEMP2 is free to be taken first. */
+    for (unsigned f = 0; f < FIELD_COUNT; f++)
+        if (enc->field[f].used && enc->field[f].gpr && !enc->field[f].high_byte &&
+            enc->field[f].number == cached)
+            guest_of_temp[0] = cached;
     for (unsigned f = 0; f < FIELD_COUNT; f++)
         no_rex |= enc->field[f].used && enc->field[f].high_byte;
     for (unsigned f = 0; f < FIELD_COUNT; f++) {
@@ -376,7 +383,6 @@ bool native_emit(struct translator *t, bool prepared)
 {
     struct encoding enc;
     uint8_t guest_of_temp[3];
-    static const uint8_t temps[3] = {TEMP1, TEMP2, TEMP0};
     const struct decoded *d = t->d;
 
     if (d->memory && !prepared) {
@@ -394,12 +400,14 @@ bool native_emit(struct translator *t, bool prepared)
     }
 
     encoding_of(d, &enc);
-    encoding_assign(&enc, guest_of_temp);
+    encoding_assign(&enc, t->cached, guest_of_temp);
     for (unsigned f = 0; f < FIELD_COUNT; f++)
         for (unsigned i = 0; i < 3; i++)
             if (enc.field[f].used && enc.field[f].gpr && enc.field[f].read &&
                 enc.field[f].host == temps[i] && guest_of_temp[i] == enc.field[f].number)
                 access_load_guest(t, temps[i], guest_of_temp[i]);
+    if (guest_of_temp[0] != HOST_NONE)
+        t->cached = guest_of_temp[0];
     if (d->z.encoding == ZYDIS_INSTRUCTION_ENCODING_VEX)
         emit_vex(t, &enc);
     else
@@ -462,6 +470,7 @@ bool native_emit_bit_memory(struct translator *t)
         emit_op_register(e, true, 0x63, TEMP1, TEMP1); /* movsxd */
     else if (width == 16)
         emit_op_register(e, true, 0x0fbf, TEMP1, TEMP1); /* movsx */
+    t->cached = HOST_NONE;
     emit_mov_u32(e, TEMP2, log);
     emit_sarx(e, TEMP1, TEMP1, TEMP2);
     emit_lea(e, TEMP0, (struct host_memory){.base = TEMP0, .index = TEMP1, .scale = width / 8});

@@ -5,10 +5,10 @@
  *     enter(vcpu, code)   an ordinary function: loads the guest's registers and jumps to `code`,
  *                         with TEMP0 = rip; returns when the code leaves
  *     stub_exit           jumped to with TEMP2 = an exit record: saves the registers and leaves
- *     stub_memory         called with TEMP0 = linear address and TEMP2 = the access: fills the TLB
- *                         and returns with TEMP0 = host address and all else unchanged, or leaves
- *     stub_leave          leaves with the registers already saved
- *     stub_lookup         leaves for the dispatcher to find the code at TEMP0
+ *     stub_memory         called with TEMP0 = linear address and insn_info = the access: fills the
+ * TLB and returns with TEMP0 = host address and all else unchanged, or leaves stub_leave leaves
+ * with the registers already saved stub_lookup         leaves for the dispatcher to find the code
+ * at TEMP0
  *
  * The host stack is 16-byte aligned in translated code. The vector state is not touched here.
  */
@@ -35,7 +35,6 @@ static void emit_save(struct emitter *e)
     emit_pop_memory(e, VCPU_FIELD(flags_arith));
     for (unsigned i = 0; i < ARRAY_SIZE(mapped); i++)
         emit_store(e, gpr_field(mapped[i]), regmap_host(mapped[i]));
-    emit_store32(e, VCPU_FIELD(insn_info), TEMP2);
     emit_byte(e, 0xfc); /* cld, as C expects */
 }
 
@@ -106,6 +105,7 @@ void stubs_emit(struct dbt_vm *vm)
     emit_align(&e, 0, 16);
     vm->stub_exit = (uint32_t)(e.at - cache->rw);
     emit_save(&e);
+    emit_store32(&e, VCPU_FIELD(insn_info), TEMP2);
     emit_store(&e, VCPU_FIELD(scratch[0]), TEMP0);
     vm->stub_leave = (uint32_t)(e.at - cache->rw);
     emit_leave(&e);

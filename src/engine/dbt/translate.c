@@ -504,6 +504,21 @@ static void emit_entry(struct translator *t)
     emit_bytes(e, nop5, sizeof(nop5)); /* what a dead block's jump replaces */
 }
 
+/* Whether the code for the instruction before left TEMP2 as struct translator says. */
+static bool keeps_cached(const struct translator *t, unsigned i)
+{
+    if (i == 0)
+        return false;
+    switch (t->insn[i - 1].class) {
+    case INSN_NATIVE:
+    case INSN_NOTHING:
+    case INSN_LEA:
+        return true;
+    default:
+        return false;
+    }
+}
+
 static void emit_body(struct translator *t, enum block_end end)
 {
     struct dbt_block *block = t->block;
@@ -513,6 +528,8 @@ static void emit_body(struct translator *t, enum block_end end)
 
         t->d = &t->insn[i];
         t->flags_live = t->live_before[i] != 0;
+        if (!keeps_cached(t, i))
+            t->cached = HOST_NONE;
         native_end = !emit_insn(t);
         block->map[i].offset = (int16_t)t->d->offset;
         block->map[i].host_end = (uint16_t)(cache_offset(t, t->e.at) - block->start);
@@ -567,6 +584,7 @@ static void translator_init(struct translator *t, struct dbt_vm *vm,
     t->step = mode & (DBT_MODE_TF | DBT_MODE_ONE | DBT_MODE_DEBUG);
     t->out_of_meta = false;
     t->count = t->tail_count = 0;
+    t->cached = HOST_NONE;
     t->e = (struct emitter){
         .at = vm->cache.rw + ALIGN_UP(vm->cache.used, 16u),
         .end = vm->cache.rw + vm->cache.size,

@@ -55,6 +55,9 @@ struct translator {
     uint32_t live_before[MAX_BLOCK_INSNS]; /* arithmetic flags that must survive a check there */
     const struct decoded *d;               /* the instruction being emitted */
     bool flags_live;                       /* at its start */
+    /* The guest register among those in memory whose value TEMP2 holds too, or HOST_NONE. Memory is
+     * always up to date as well. */
+    uint8_t cached;
     struct tail tail[MAX_TAILS];
     unsigned tail_count;
 };
