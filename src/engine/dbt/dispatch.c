@@ -130,8 +130,9 @@ static enum dbt_result handle_record(struct dbt_vcpu *v, const struct exit_recor
         *in_c = &v->runtime->insn;
         v->runtime->counters.in_c[v->runtime->insn.mnemonic]++;
         result = insn_execute(v, &v->runtime->insn);
+        /* The block may have been written over, by the instruction or by another vCPU. */
         if (result == DBT_NEXT && v->runtime->generation == generation && resume &&
-            !(v->interrupt_waiting && v->iflag))
+            record->block->valid && !(v->interrupt_waiting && v->iflag))
             *code = vm->cache.rx + resume;
         else if (result == DBT_NEXT)
             result = DBT_JUMP;

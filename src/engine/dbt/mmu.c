@@ -642,9 +642,11 @@ void mmu_flush(struct dbt_vcpu *v, bool global_too)
                     entry_drop(&v->tlb[bank][i], i);
     }
     local_list_clear(local);
-    if (global_too)
-        for (unsigned i = 0; i < ARRAY_SIZE(v->runtime->large); i++)
-            v->runtime->large[i] = 0;
+    for (unsigned i = 0; i < ARRAY_SIZE(v->runtime->large); i++) {
+        v->runtime->fetched[0][i] = 0;
+        if (global_too)
+            v->runtime->fetched[1][i] = v->runtime->large[i] = 0;
+    }
     fetch_flush(v, global_too);
 }
 

@@ -265,7 +265,9 @@ void runtime_link(struct dbt_vcpu *v, const struct exit_record *record)
         return;
     dbt_simd_unload(v);
     dbt_lock(vm, v);
-    if (generation == vm->cache.generation) {
+    /* The mapping may have changed since the jumping block was found: then no link. */
+    if (generation == vm->cache.generation &&
+        ALIGN_DOWN(record->block->gpa ^ gpa, GUEST_PAGE_SIZE) == 0) {
         block = find_block(v, gpa, host, v->mode, &slot);
         if (generation == vm->cache.generation) {
             uint8_t *site = vm->cache.rw + patch;
