@@ -1,7 +1,8 @@
 /*
  * Self-modifying code: a guest page with translated code in it is "watched". The vCPUs have no
  * writable TLB entries for it, so each write goes through the slow path and comes here first;
- * devices report theirs through memory_mark_written(). Only the blocks whose bytes are written die.
+ * devices report theirs through memory_mark_written(), afterwards. Only the blocks whose bytes are
+ * written die.
  */
 #include "engine/dbt/vm.h"
 
@@ -13,18 +14,37 @@ static bool is_watched(const struct dbt_vm *vm, gpa_t page)
            (atomic_load(&vm->config.memory->page_flags[number]) & MEMORY_PAGE_WATCHED);
 }
 
+/* Another vCPU has announced a write to the page with smc_written(), and its store may still be to
+ * come: blocks made from the old bytes now would outlive it. */
+static bool write_in_flight(const struct dbt_vm *vm, const struct dbt_vcpu *v, gpa_t page)
+{
+    for (unsigned i = 0; i < vm->config.vcpus; i++) {
+        const struct dbt_vcpu *other = atomic_load(&vm->vcpu[i]);
+
+        if (other && other != v && other->runtime->writing == (page | 1))
+            return true;
+    }
+    return false;
+}
+
 void smc_watch(struct dbt_vm *vm, struct dbt_vcpu *v, gpa_t page)
 {
-    if (is_watched(vm, page))
+    bool watched = is_watched(vm, page);
+
+    if (watched && !write_in_flight(vm, v, page))
         return;
-    /* Nobody may hold a writable entry for the page once its bytes are being read. */
+    /* Nobody may hold a writable entry for the page once its bytes are being read. At a standstill
+     * all announced stores are done. */
     dbt_exclusive_begin(vm, v);
     memory_watch_page(vm->config.memory, page, true);
     for (unsigned i = 0; i < vm->config.vcpus; i++) {
         struct dbt_vcpu *other = atomic_load(&vm->vcpu[i]);
 
-        if (other)
+        if (!other)
+            continue;
+        if (!watched)
             mmu_drop_writable(other, page);
+        other->runtime->writing = 0;
     }
     dbt_exclusive_end(vm);
 }
@@ -43,6 +63,8 @@ bool smc_written(struct dbt_vm *vm, struct dbt_vcpu *v, gpa_t gpa, uint64_t leng
 
         if (part > length)
             part = length;
+        if (v && is_watched(vm, page))
+            v->runtime->writing = page | 1;
         if (is_watched(vm, page) && cache_overlaps(&vm->cache, gpa, part)) {
             cache_invalidate(&vm->cache, gpa, part, &empty);
             if (empty)

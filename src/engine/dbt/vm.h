@@ -71,6 +71,7 @@ struct dbt_runtime {
     uint32_t generation;  /* of the cache when jump and fetch tables were filled */
     unsigned mode_count;  /* jump cache tables known to this vCPU, in the VM's order */
     uint32_t modes[DBT_MODE_SLOTS];
+    gpa_t writing;       /* latest write to a watched page: the page | 1, see smc_watch() */
     uint8_t leave;       /* enum leave_reason */
     bool thunk;          /* a slow path's thunk is what runs */
     uint32_t jump_dirty; /* jump cache tables that hold entries */
