@@ -98,13 +98,17 @@ bool clock_msr_write(struct dbt_vcpu *v, uint32_t index, uint64_t value)
     case MSR_KVM_SYSTEM_TIME:
     case MSR_KVM_SYSTEM_TIME_OLD:
         v->msr.kvm_system_time = value;
+        dbt_quiesce(v); /* the memory's hook waits for the translation lock */
         kvmclock_publish(&v->vm->clock, memory, value);
+        dbt_unquiesce(v);
         return true;
     case MSR_KVM_WALL_CLOCK:
     case MSR_KVM_WALL_CLOCK_OLD:
         v->msr.kvm_wall_clock = value;
+        dbt_quiesce(v);
         kvmclock_publish_wall(memory, value, monotonic_ns(CLOCK_REALTIME),
                               clock_now(v->vm->config.clock));
+        dbt_unquiesce(v);
         return true;
     case MSR_KVM_POLL_CONTROL:
         v->msr.kvm_poll_control = value;
