@@ -33,8 +33,10 @@ static void futex_wake(_Atomic uint32_t *word)
 
 void dbt_attend(struct dbt_vcpu *v)
 {
-    atomic_store(&v->attention, 1);
+    /* In this order: runtime_attend(), which resets both in the other order and then looks for
+     * requests, may not leave the mask at 0 with nothing that makes it come again. */
     __atomic_store_n(&v->jump_mask, 0, __ATOMIC_SEQ_CST);
+    atomic_store(&v->attention, 1);
     if (atomic_load(&v->runtime->asleep))
         futex_wake(&v->attention);
 }
