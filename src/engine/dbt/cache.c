@@ -135,7 +135,9 @@ void cache_insert(struct code_cache *cache, struct dbt_block *block)
         block->second_next = *slot;
         *slot = block;
     }
-    cache->order[cache->order_count++] = block;
+    /* The signal handler of a vCPU thread reads the table without the lock. */
+    cache->order[cache->order_count] = block;
+    __atomic_store_n(&cache->order_count, cache->order_count + 1, __ATOMIC_RELEASE);
     cache->translations++;
 }
 
