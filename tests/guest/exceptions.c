@@ -151,6 +151,17 @@ static void protection(void)
     expect_fault("#GP: load from a non-canonical address", GP, 0);
     TRY("mov %1, (%0)", : : "r"(0xffff7fffffffffffull), "r"(0ull));
     expect_fault("#GP: store to a non-canonical address", GP, 0);
+    /* Addresses that look-up tables might use for "nothing here". */
+    TRY("cmp %%eax, %%ebx; " HERE "mov (%1), %%eax; setz %b0",
+        : "=r"(value)
+        : "r"(0x7fffffffffffffffull)
+        : "rax");
+    expect_fault("#GP: load from the last address of the lower half", GP, 0);
+    check_equal("#GP: jump to 0xffff000000000000",
+                TRY("jmp *%0",
+                    :
+                    : "r"(0xffff000000000000ull)),
+                GP);
     if (!on_tcg()) { /* which would accept them */
         TRY("mov %0, %%cr0", : : "r"(read_cr0() & ~CR0_PE));
         expect_fault("#GP: CR0 with PG but not PE", GP, 0);
