@@ -121,8 +121,8 @@ static bool is_valid(uint32_t index, uint64_t value)
     return true;
 }
 
-/* A guest's code does not run on the processor as the guest wrote it, so its own precautions against
- * what the processor suffers from would only cost it time (docs/threat-model.md). */
+/* A guest's code does not run on the processor as the guest wrote it, so its own precautions
+ * against what the processor suffers from would only cost it time (docs/threat-model.md). */
 #define ARCH_CAPABILITIES                                                                          \
     (ARCH_CAP_RDCL_NO | ARCH_CAP_IBRS_ALL | ARCH_CAP_SKIP_L1DFL_VMENTRY | ARCH_CAP_SSB_NO |        \
      ARCH_CAP_MDS_NO | ARCH_CAP_PSCHANGE_MC_NO | ARCH_CAP_TAA_NO | ARCH_CAP_SBDR_SSDP_NO |         \

@@ -300,7 +300,8 @@ void dbt_jump_flush(struct dbt_vcpu *v, bool global_too)
             continue;
         for (unsigned i = 0; i < DBT_JUMP_SIZE; i++)
             v->jump[slot][i].neg_rip = DBT_JUMP_INVALID;
-        /* Minus DBT_JUMP_INVALID is an address that a guest can jump to, though not one that exists. */
+        /* Minus DBT_JUMP_INVALID is an address that a guest can jump to, though not one that
+         * exists. */
         v->jump[slot][0].code = v->vm->cache.rx + v->vm->stub_lookup;
     }
     r->jump_dirty = 0;
