@@ -290,8 +290,11 @@ void dbt_jump_flush(struct dbt_vcpu *v, bool global_too)
     struct local_list *local = &r->jump_local;
 
     if (!global_too && !local->overflow) {
-        for (unsigned i = 0; i < local->count; i++)
-            v->jump[0][local->index[i]].neg_rip = DBT_JUMP_INVALID;
+        for (unsigned i = 0; i < local->count; i++) {
+            unsigned slot = local->index[i] / DBT_JUMP_SIZE;
+
+            v->jump[slot][local->index[i] % DBT_JUMP_SIZE].neg_rip = DBT_JUMP_INVALID;
+        }
         local_list_clear(local);
         return;
     }
