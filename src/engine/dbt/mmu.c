@@ -633,8 +633,11 @@ void mmu_flush(struct dbt_vcpu *v, bool global_too)
 
     v->runtime->counters.tlb_flushes++;
     if (!global_too && !local->overflow) {
-        for (unsigned i = 0; i < local->count; i++)
-            entry_drop(&v->tlb[0][local->index[i]], local->index[i] % DBT_TLB_SIZE);
+        for (unsigned i = 0; i < local->count; i++) {
+            unsigned index = local->index[i] % DBT_TLB_SIZE;
+
+            entry_drop(&v->tlb[local->index[i] / DBT_TLB_SIZE][index], index);
+        }
     } else {
         for (unsigned bank = 0; bank < DBT_BANK_COUNT; bank++)
             for (unsigned i = 0; i < DBT_TLB_SIZE; i++)
