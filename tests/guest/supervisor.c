@@ -1,6 +1,7 @@
 /*
  * What protects the supervisor from user pages and user mode from the supervisor's knowledge: SMEP,
- * SMAP with STAC and CLAC, UMIP; and FSGSBASE, PCID with INVPCID, XSAVE and XSETBV, RDTSCP.
+ * SMAP with STAC and CLAC, UMIP; and FSGSBASE, PCID with INVPCID, XSAVE and XSETBV, RDTSCP, the
+ * machine-check registers.
  */
 #include "lib/guest.h"
 
@@ -230,6 +231,24 @@ static void tsc(void)
     write_cr4(read_cr4() & ~4ull);
 }
 
+/* Kernels that find the machine-check architecture stop for good if its registers are not there. */
+static void machine_check(void)
+{
+    uint32_t status;
+
+    if (!cpu_has(1, 3, 14)) {
+        skip("machine check", "the CPU has none");
+        return;
+    }
+    TRY("rdmsr", : : "c"(MSR_MCG_CAP) : "rax", "rdx");
+    check_equal("MCG_CAP can be read", trap.vector, NO_TRAP);
+    TRY("rdmsr", : "=a"(status) : "c"(MSR_MCG_STATUS) : "rdx");
+    check_equal("MCG_STATUS can be read", trap.vector, NO_TRAP);
+    check_equal("    no machine check has happened", status, 0);
+    TRY("wrmsr", : : "c"(MSR_MCG_STATUS), "a"(0), "d"(0));
+    check_equal("    and be cleared", trap.vector, NO_TRAP);
+}
+
 void guest_main(void)
 {
     smep();
@@ -239,4 +258,5 @@ void guest_main(void)
     pcid();
     xsave();
     tsc();
+    machine_check();
 }

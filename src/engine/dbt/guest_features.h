@@ -20,6 +20,7 @@ struct cpu_feature {
 #define FEATURE_MCE ((struct cpu_feature){1, CPUID_EDX, 7})
 #define FEATURE_MTRR ((struct cpu_feature){1, CPUID_EDX, 12})
 #define FEATURE_PGE ((struct cpu_feature){1, CPUID_EDX, 13})
+#define FEATURE_MCA ((struct cpu_feature){1, CPUID_EDX, 14})
 #define FEATURE_FXSR ((struct cpu_feature){1, CPUID_EDX, 24})
 #define FEATURE_SSE ((struct cpu_feature){1, CPUID_EDX, 25})
 #define FEATURE_FSGSBASE ((struct cpu_feature){7, CPUID_EBX, 0})

@@ -1,7 +1,7 @@
 /*
  * RDMSR and WRMSR, and the instructions that read or write single registers of that kind: RDTSC,
  * RDTSCP, RDPID, RDPMC, RDFSBASE to WRGSBASE, SWAPGS. Intel SDM volume 4, chapter 2; volume
- * 3, 12.11 (MTRRs), 12.12 (PAT), 2.2.1 (EFER). vCPU thread.
+ * 3, 12.11 (MTRRs), 12.12 (PAT), 16.3.1 (machine check), 2.2.1 (EFER). vCPU thread.
  *
  * The engine keeps what changes the meaning of instructions, and the memory types, which have no
  * effect. The local APIC, the paravirtual clock and all else is asked for outside (dbt_msr_*).
@@ -161,6 +161,10 @@ static bool read_msr(struct dbt_vcpu *v, uint32_t index, uint64_t *value)
     case MSR_MTRR_CAP:
         *value = MTRR_CAP_VARIABLE | MTRR_CAP_FIXED | MTRR_CAP_WC;
         return guest_has(v, FEATURE_MTRR);
+    case MSR_MCG_CAP:    /* the machine-check architecture without any bank, */
+    case MSR_MCG_STATUS: /* and no machine check ever happens */
+        *value = 0;
+        return guest_has(v, FEATURE_MCA);
     case MSR_ARCH_CAPABILITIES:
         *value = ARCH_CAPABILITIES;
         return guest_has(v, FEATURE_ARCH_CAPABILITIES);
@@ -213,7 +217,10 @@ static bool write_msr(struct dbt_vcpu *v, uint32_t index, uint64_t value)
     case MSR_EFER:
         return write_efer(v, value);
     case MSR_MTRR_CAP:
+    case MSR_MCG_CAP:
         return false;
+    case MSR_MCG_STATUS: /* software clears it */
+        return guest_has(v, FEATURE_MCA);
     case MSR_SPEC_CTRL:
         if (!spec_ctrl_allowed(v) || (value & ~spec_ctrl_allowed(v)))
             return false;
