@@ -78,11 +78,13 @@ static void insn_copy(struct insn *to, const struct insn *from)
 /* Removes the jump cache entries for rip. */
 static void jump_forget(struct dbt_vcpu *v)
 {
-    unsigned index = v->rip >> DBT_JUMP_FIRST_BIT & (DBT_JUMP_SIZE - 1);
+    for (unsigned level = 0; level < DBT_JUMP_LEVELS; level++) {
+        unsigned index = dbt_jump_index(level, v->rip);
 
-    for (unsigned slot = 0; slot < DBT_MODE_SLOTS; slot++)
-        if (v->jump[slot][index].neg_rip == -v->rip)
-            v->jump[slot][index].neg_rip = DBT_JUMP_INVALID;
+        for (unsigned slot = 0; slot < DBT_MODE_SLOTS; slot++)
+            if (v->jump[level][slot][index].neg_rip == -v->rip)
+                v->jump[level][slot][index].neg_rip = DBT_JUMP_INVALID;
+    }
 }
 
 /* The instruction at rip lies on two pages, which need not stay neighbours: its block is found by
@@ -179,36 +181,53 @@ bool dispatch_linear_rip(struct dbt_vcpu *v, gva_t *linear)
     return true;
 }
 
-void dispatch_enter_jump(struct dbt_vcpu *v, unsigned slot, gva_t linear,
-                         const struct dbt_block *block)
+/* Puts an entry in its place; what was there in the first table goes to the second. */
+static void enter_jump(struct dbt_vcpu *v, unsigned level, unsigned slot, bool local,
+                       struct dbt_jump_entry new)
 {
-    unsigned index = v->rip >> DBT_JUMP_FIRST_BIT & (DBT_JUMP_SIZE - 1);
+    struct dbt_runtime *r = v->runtime;
+    unsigned index = dbt_jump_index(level, -new.neg_rip);
+    struct dbt_jump_entry *entry = &v->jump[level][slot][index], old = *entry;
 
     if (!index)
         return; /* the entry that attention leads to */
+    if (local)
+        local_list_add(&r->jump_local[slot], level * DBT_JUMP_SIZE + index);
+    *entry = new;
+    /* Whether the old one is local is not known, so it counts as local. */
+    if (level == 0 && old.neg_rip != DBT_JUMP_INVALID && old.neg_rip != new.neg_rip)
+        enter_jump(v, 1, slot, true, old);
+}
+
+void dispatch_enter_jump(struct dbt_vcpu *v, unsigned slot, gva_t linear,
+                         const struct dbt_block *block)
+{
     v->runtime->jump_dirty |= 1u << slot;
-    if (!mmu_fetched_global(v, linear))
-        local_list_add(&v->runtime->jump_local, slot * DBT_JUMP_SIZE + index);
-    v->jump[slot][index] = (struct dbt_jump_entry){
-        .neg_rip = -v->rip,
-        .code = v->vm->cache.rx + block->entry_indirect,
-    };
+    enter_jump(v, 0, slot, !mmu_fetched_global(v, linear),
+               (struct dbt_jump_entry){
+                   .neg_rip = -v->rip,
+                   .code = v->vm->cache.rx + block->entry_indirect,
+               });
 }
 
 /* Code for rip that exists already: from the jump cache, else from the code cache. NULL: none, or
  * an exception, which runtime_find() will meet again. */
 static const void *find_existing(struct dbt_vcpu *v)
 {
-    unsigned index = v->rip >> DBT_JUMP_FIRST_BIT & (DBT_JUMP_SIZE - 1), slot;
     struct dbt_block *block;
+    unsigned slot;
     uint8_t *host;
     gva_t linear;
     gpa_t gpa;
 
     if (!dispatch_mode_slot(v, v->mode, &slot))
         return NULL;
-    if (index && v->jump[slot][index].neg_rip == -v->rip)
-        return v->jump[slot][index].code;
+    for (unsigned level = 0; level < DBT_JUMP_LEVELS; level++) {
+        unsigned index = dbt_jump_index(level, v->rip);
+
+        if (index && v->jump[level][slot][index].neg_rip == -v->rip)
+            return v->jump[level][slot][index].code;
+    }
     if (!dispatch_linear_rip(v, &linear) || mmu_fetch(v, linear, &gpa, &host) == DBT_FAULT)
         return NULL;
     block = cache_find(&v->vm->cache, gpa, v->mode);

@@ -625,8 +625,6 @@ bool mmu_fetched_global(const struct dbt_vcpu *v, gva_t address)
     return v->runtime->fetch[address >> GUEST_PAGE_SHIFT & 255].frame & DBT_TLB_GLOBAL;
 }
 
-_Static_assert(DBT_BANK_COUNT *DBT_TLB_SIZE <= 1u << 16, "indices of struct local_list");
-
 void mmu_flush(struct dbt_vcpu *v, bool global_too)
 {
     struct local_list *local = &v->runtime->tlb_local;
@@ -671,7 +669,7 @@ void mmu_flush_page(struct dbt_vcpu *v, gva_t address)
     if ((fetch->page & ~1ull) == ALIGN_DOWN(address, GUEST_PAGE_SIZE))
         fetch->page = ~0ull;
     if (fetched_noted(v, address))
-        dbt_jump_flush(v, true);
+        dbt_jump_flush_page(v, address);
 }
 
 void mmu_drop_writable(struct dbt_vcpu *v, gpa_t page)

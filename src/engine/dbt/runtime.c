@@ -19,8 +19,6 @@
 #include "x86/arch.h"
 #include "x86/msr.h"
 
-#define JUMP_MASK ((uint64_t)(DBT_JUMP_SIZE - 1) << DBT_JUMP_FIRST_BIT)
-
 static void futex_wait(_Atomic uint32_t *word, uint32_t value)
 {
     syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, value, NULL, NULL, 0);
@@ -35,7 +33,8 @@ void dbt_attend(struct dbt_vcpu *v)
 {
     /* In this order: runtime_attend(), which resets both in the other order and then looks for
      * requests, may not leave the mask at 0 with nothing that makes it come again. */
-    __atomic_store_n(&v->jump_mask, 0, __ATOMIC_SEQ_CST);
+    __atomic_store_n(&v->jump_mask[0], 0, __ATOMIC_SEQ_CST);
+    __atomic_store_n(&v->jump_mask[1], 0, __ATOMIC_SEQ_CST);
     atomic_store(&v->attention, 1);
     if (atomic_load(&v->runtime->asleep))
         futex_wake(&v->attention);
@@ -142,6 +141,7 @@ static bool mode_slot(struct dbt_vm *vm, uint32_t mode, unsigned *slot)
 {
     unsigned count = vm->mode_count;
 
+    mode &= ~(uint32_t)DBT_MODE_ONE; /* such blocks jump by the dispatcher */
     for (*slot = 0; *slot < count; (*slot)++)
         if (vm->modes[*slot] == mode)
             return true;
@@ -282,33 +282,63 @@ void runtime_link(struct dbt_vcpu *v, const struct exit_record *record)
     dbt_unlock(vm);
 }
 
-_Static_assert(DBT_MODE_SLOTS *DBT_JUMP_SIZE <= 1u << 16, "indices of struct local_list");
+/* Forgets all of a mode's entries. */
+static void jump_clear(struct dbt_vcpu *v, unsigned slot)
+{
+    struct dbt_runtime *r = v->runtime;
+
+    if (r->jump_dirty >> slot & 1)
+        for (unsigned level = 0; level < DBT_JUMP_LEVELS; level++) {
+            for (unsigned i = 0; i < DBT_JUMP_SIZE; i++)
+                v->jump[level][slot][i].neg_rip = DBT_JUMP_INVALID;
+            /* Minus DBT_JUMP_INVALID is an address that a guest can jump to, though not one that
+             * exists. */
+            v->jump[level][slot][0].code = v->vm->cache.rx + v->vm->stub_miss;
+        }
+    r->jump_dirty &= ~(1u << slot);
+    local_list_clear(&r->jump_local[slot]);
+}
 
 void dbt_jump_flush(struct dbt_vcpu *v, bool global_too)
 {
-    struct dbt_runtime *r = v->runtime;
-    struct local_list *local = &r->jump_local;
+    for (unsigned slot = 0; slot < DBT_MODE_SLOTS; slot++) {
+        struct local_list *local = &v->runtime->jump_local[slot];
 
-    if (!global_too && !local->overflow) {
+        if (global_too || local->overflow) {
+            jump_clear(v, slot);
+            continue;
+        }
         for (unsigned i = 0; i < local->count; i++) {
-            unsigned slot = local->index[i] / DBT_JUMP_SIZE;
+            unsigned level = local->index[i] / DBT_JUMP_SIZE;
 
-            v->jump[slot][local->index[i] % DBT_JUMP_SIZE].neg_rip = DBT_JUMP_INVALID;
+            v->jump[level][slot][local->index[i] % DBT_JUMP_SIZE].neg_rip = DBT_JUMP_INVALID;
         }
         local_list_clear(local);
-        return;
     }
+}
+
+void dbt_jump_flush_page(struct dbt_vcpu *v, gva_t address)
+{
+    gva_t page = ALIGN_DOWN(address, GUEST_PAGE_SIZE);
+
     for (unsigned slot = 0; slot < DBT_MODE_SLOTS; slot++) {
-        if (!(r->jump_dirty >> slot & 1))
+        if (!(v->runtime->jump_dirty >> slot & 1))
             continue;
-        for (unsigned i = 0; i < DBT_JUMP_SIZE; i++)
-            v->jump[slot][i].neg_rip = DBT_JUMP_INVALID;
-        /* Minus DBT_JUMP_INVALID is an address that a guest can jump to, though not one that
-         * exists. */
-        v->jump[slot][0].code = v->vm->cache.rx + v->vm->stub_lookup;
+        if (slot >= v->runtime->mode_count || !(v->runtime->modes[slot] & DBT_MODE_CODE64)) {
+            jump_clear(v, slot); /* rips there are not linear addresses */
+            continue;
+        }
+        for (unsigned level = 0; level < DBT_JUMP_LEVELS; level++) {
+            /* The page's rips have neighbouring indices, as many as differ in its offset's bits. */
+            unsigned first = dbt_jump_index(level, page);
+            unsigned count = dbt_jump_index(level, GUEST_PAGE_SIZE - 1) + 1;
+            struct dbt_jump_entry *entry = &v->jump[level][slot][first];
+
+            for (unsigned i = 0; i < count; i++)
+                if (ALIGN_DOWN(-entry[i].neg_rip, GUEST_PAGE_SIZE) == page)
+                    entry[i].neg_rip = DBT_JUMP_INVALID;
+        }
     }
-    r->jump_dirty = 0;
-    local_list_clear(local);
 }
 
 /* --- requests and interrupts --- */
@@ -382,7 +412,8 @@ bool runtime_attend(struct dbt_vcpu *v)
     for (;;) {
         do {
             atomic_store(&v->attention, 0);
-            __atomic_store_n(&v->jump_mask, JUMP_MASK, __ATOMIC_SEQ_CST);
+            __atomic_store_n(&v->jump_mask[0], DBT_JUMP_MASK_FIRST, __ATOMIC_SEQ_CST);
+            __atomic_store_n(&v->jump_mask[1], DBT_JUMP_MASK_SECOND, __ATOMIC_SEQ_CST);
             if (atomic_load(&v->vm->exclusive_wanted)) {
                 dbt_quiesce(v);
                 dbt_unquiesce(v);

@@ -6,9 +6,11 @@
  *                         with TEMP0 = rip; returns when the code leaves
  *     stub_exit           jumped to with TEMP2 = an exit record: saves the registers and leaves
  *     stub_memory         called with TEMP0 = linear address and insn_info = the access: fills the
- * TLB and returns with TEMP0 = host address and all else unchanged, or leaves stub_leave leaves
- * with the registers already saved stub_lookup         leaves for the dispatcher to find the code
- * at TEMP0
+ *                         TLB and returns with TEMP0 = host address and all else unchanged, or
+ *                         leaves
+ *     stub_leave          leaves with the registers already saved
+ *     stub_lookup         jumps to the code at TEMP0 by the second jump cache table, or on to
+ *     stub_miss           which leaves for the dispatcher to find the code at TEMP0
  *
  * The host stack is 16-byte aligned in translated code. The vector state is not touched here.
  */
@@ -88,8 +90,8 @@ static void emit_memory(struct emitter *e, const uint8_t *leave)
     emit_byte(e, 0xc3);
 }
 
-/* As a jump's miss in transfer.c, with a record that outlives flushes. */
-static void emit_lookup(struct emitter *e, const struct dbt_vm *vm)
+/* To the dispatcher, with a record that outlives flushes. */
+static void emit_jump_miss(struct emitter *e, const struct dbt_vm *vm)
 {
     emit_mov_u32(e, TEMP2, CACHE_LOOKUP_RECORD);
     emit_jmp_to(e, vm->cache.rw + vm->stub_exit);
@@ -112,8 +114,12 @@ void stubs_emit(struct dbt_vm *vm)
     emit_align(&e, 0, 16);
     vm->stub_memory = (uint32_t)(e.at - cache->rw);
     emit_memory(&e, cache->rw + vm->stub_leave);
-    vm->stub_lookup = (uint32_t)(e.at - cache->rw);
-    emit_lookup(&e, vm);
+    vm->stub_miss = (uint32_t)(e.at - cache->rw);
+    emit_jump_miss(&e, vm);
+    for (unsigned slot = 0; slot < DBT_MODE_SLOTS; slot++) {
+        vm->stub_lookup[slot] = (uint32_t)(e.at - cache->rw);
+        transfer_emit_look_up(&e, 1, slot, cache->rw + vm->stub_miss);
+    }
     cache->stubs_end = cache->used = (uint32_t)ALIGN_UP((uintptr_t)(e.at - cache->rw), 64);
     memcpy(&vm->enter, &enter, sizeof(vm->enter)); /* data to function pointer */
 }

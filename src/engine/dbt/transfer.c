@@ -10,26 +10,42 @@
  *     mov   TEMP2, rcx
  *     mov   rcx, gs:[jump.neg_rip + TEMP1 * 8]
  *     lea   rcx, [rcx + TEMP0]             0 on a hit
- *     jrcxz hit;  jmp miss
+ *     jrcxz hit;  mov rcx, TEMP2;  jmp stub_lookup
  * hit:mov   rcx, TEMP2
  *     jmp   gs:[jump.code + TEMP1 * 8]
  *
- * None of it touches the guest's flags.
+ * stub_lookup does the same with the second table, and then leaves for the dispatcher. None of it
+ * touches the guest's flags.
  */
 #include "engine/dbt/translator.h"
 
 _Static_assert(sizeof(struct dbt_jump_entry) == 16, "the index arithmetic below");
 
-static struct host_memory jump_field(const struct translator *t, size_t field)
+static struct host_memory jump_field(unsigned level, unsigned slot, size_t field)
 {
+    size_t table = (level * DBT_MODE_SLOTS + slot) * DBT_JUMP_SIZE * sizeof(struct dbt_jump_entry);
+
     return (struct host_memory){
         .base = HOST_NONE,
         .index = TEMP1,
         .scale = 8,
         .gs = true,
-        .disp = (int32_t)(offsetof(struct dbt_vcpu, jump) +
-                          t->slot * DBT_JUMP_SIZE * sizeof(struct dbt_jump_entry) + field),
+        .disp = (int32_t)(offsetof(struct dbt_vcpu, jump) + table + field),
     };
+}
+
+void transfer_emit_look_up(struct emitter *e, unsigned level, unsigned slot, const uint8_t *miss)
+{
+    emit_pext_memory(e, TEMP1, TEMP0, VCPU_FIELD(jump_mask[level]));
+    emit_lea32(e, TEMP1, (struct host_memory){.base = TEMP1, .index = TEMP1, .scale = 1});
+    emit_mov(e, TEMP2, HOST_RCX);
+    emit_load(e, HOST_RCX, jump_field(level, slot, offsetof(struct dbt_jump_entry, neg_rip)));
+    emit_lea(e, HOST_RCX, (struct host_memory){.base = HOST_RCX, .index = TEMP0, .scale = 1});
+    emit_jrcxz(e, 3 + 5);
+    emit_mov(e, HOST_RCX, TEMP2); /* 3 bytes */
+    emit_jmp_to(e, miss);
+    emit_mov(e, HOST_RCX, TEMP2);
+    emit_jmp_memory(e, jump_field(level, slot, offsetof(struct dbt_jump_entry, code)));
 }
 
 static bool same_page(int32_t offset)
@@ -49,29 +65,12 @@ static void load_rip(struct translator *t, enum host_register to, int32_t offset
 
 void transfer_emit_dispatch(struct translator *t)
 {
-    struct emitter *e = &t->e;
-    uint8_t *miss;
-    struct exit_record *record = translator_record(t, EXIT_LOOKUP, t->d->offset);
+    const struct dbt_vm *vm = t->vm;
 
-    if (t->step) {
-        translator_emit_exit(t, record);
-        return;
-    }
-    emit_pext_memory(e, TEMP1, TEMP0, VCPU_FIELD(jump_mask));
-    emit_lea32(e, TEMP1, (struct host_memory){.base = TEMP1, .index = TEMP1, .scale = 1});
-    emit_mov(e, TEMP2, HOST_RCX);
-    emit_load(e, HOST_RCX, jump_field(t, offsetof(struct dbt_jump_entry, neg_rip)));
-    emit_lea(e, HOST_RCX, (struct host_memory){.base = HOST_RCX, .index = TEMP0, .scale = 1});
-    emit_jrcxz(e, 5);
-    miss = emit_jmp32(e);
-    emit_mov(e, HOST_RCX, TEMP2);
-    emit_jmp_memory(e, jump_field(t, offsetof(struct dbt_jump_entry, code)));
-
-    /* miss: */
-    if (!e->overflow)
-        emit_link(miss, e->at);
-    emit_mov(e, HOST_RCX, TEMP2);
-    translator_emit_exit(t, record);
+    if (t->step)
+        emit_jmp_to(&t->e, vm->cache.rw + vm->stub_miss);
+    else
+        transfer_emit_look_up(&t->e, 0, t->slot, vm->cache.rw + vm->stub_lookup[t->slot]);
 }
 
 /* Where the displacement at `site` must lead for page offset `target`: to an exit that links it. */

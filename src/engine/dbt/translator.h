@@ -127,6 +127,8 @@ void transfer_emit(struct translator *t); /* any of the control transfer classes
 void transfer_emit_edge(struct translator *t, int32_t target);
 /* The target rip is in TEMP0. */
 void transfer_emit_dispatch(struct translator *t);
+/* The same by one jump cache table, else to `miss`. */
+void transfer_emit_look_up(struct emitter *e, unsigned level, unsigned slot, const uint8_t *miss);
 /* Poll for attention at the start of a block that closes a loop. */
 void transfer_emit_poll(struct translator *t, bool flags_live);
 

@@ -56,19 +56,28 @@ static inline uint64_t dbt_tlb_invalid(unsigned index)
     return 0x8000000000000000ull - ((uint64_t)(index ^ DBT_TLB_SIZE / 2) << GUEST_PAGE_SHIFT);
 }
 
-/* The jump cache: where the translated code for a guest rip is. Each mode in use has a table of its
- * own (a mode slot), so that an entry's tag need not name the mode. */
+/* The jump cache: where the translated code for a guest rip is. Each mode in use has tables of its
+ * own (a mode slot), so that an entry's tag need not name the mode. What the first table loses to
+ * another rip with the same index goes to the second, where other bits make the index. */
 struct dbt_jump_entry {
     uint64_t neg_rip; /* minus the guest rip, or DBT_JUMP_INVALID */
     void *code;
 };
-#define DBT_JUMP_BITS 12
+#define DBT_JUMP_BITS 14
 #define DBT_JUMP_SIZE (1u << DBT_JUMP_BITS)
-#define DBT_JUMP_FIRST_BIT 2 /* the index is this many bits up in the rip */
+#define DBT_JUMP_LEVELS 2
+/* The bits of the rip that make the index in each table, for pext. */
+#define DBT_JUMP_MASK_FIRST 0x00fffcull
+#define DBT_JUMP_MASK_SECOND 0x7f01fcull
 /* Minus a non-canonical address with index 0. Its entry, the only one where a jump there looks,
- * always has the code of stub_lookup, which takes it to the dispatcher. */
+ * always has the code of stub_miss, which takes it to the dispatcher. */
 #define DBT_JUMP_INVALID 0x0001000000000000ull
 #define DBT_MODE_SLOTS 16
+
+static inline unsigned dbt_jump_index(unsigned level, uint64_t rip)
+{
+    return level == 0 ? rip >> 2 & 0x3fff : (rip >> 2 & 0x7f) | (rip >> 16 & 0x7f) << 7;
+}
 
 /* Legacy region, header and the AVX component: the most that XSAVE writes with the components that
  * the engine offers (x87, SSE, AVX). */
@@ -121,12 +130,12 @@ struct dbt_vcpu {
     uint32_t mode;             /* enum dbt_mode bits; mode_update() keeps it */
     uint32_t pauses;    /* PAUSE instructions until the host's other threads get their turn */
     uint32_t insn_info; /* set by slow paths: which instruction, see runtime.h */
-    _Atomic uint32_t attention; /* not 0: leave translated code and look at `requests` */
-    uint64_t page_base;         /* guest rip of offset 0 of the code page being executed */
-    uint64_t jump_mask;        /* pext mask for the jump cache index; 0 while attention is wanted */
-    uint64_t tlb_mask;         /* pext mask for the TLB index */
-    uint64_t arith_mask;       /* DBT_ARITH_FLAGS */
-    uint64_t page_number_mask; /* ~0xfff */
+    _Atomic uint32_t attention;          /* not 0: leave translated code and look at `requests` */
+    uint64_t page_base;                  /* guest rip of offset 0 of the code page being executed */
+    uint64_t jump_mask[DBT_JUMP_LEVELS]; /* pext masks; 0 while attention is wanted */
+    uint64_t tlb_mask;                   /* pext mask for the TLB index */
+    uint64_t arith_mask;                 /* DBT_ARITH_FLAGS */
+    uint64_t page_number_mask;           /* ~0xfff */
     uint64_t scratch[8];
     uint64_t tsc_offset; /* guest TSC = host TSC + this */
     void *host_stack;    /* the run loop's stack pointer, to leave from anywhere */
@@ -160,7 +169,8 @@ struct dbt_vcpu {
 
     /* --- look-up tables of translated code, page aligned --- */
     struct dbt_tlb_entry tlb[DBT_BANK_COUNT][DBT_TLB_SIZE] __attribute__((aligned(4096)));
-    struct dbt_jump_entry jump[DBT_MODE_SLOTS][DBT_JUMP_SIZE] __attribute__((aligned(4096)));
+    struct dbt_jump_entry jump[DBT_JUMP_LEVELS][DBT_MODE_SLOTS][DBT_JUMP_SIZE]
+        __attribute__((aligned(4096)));
 
     struct dbt_runtime *runtime; /* what runtime.c alone knows */
 };

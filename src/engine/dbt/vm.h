@@ -34,7 +34,8 @@ struct dbt_vm {
     uint32_t stub_exit;   /* TEMP2: exit record's place in meta; leaves to the dispatcher */
     uint32_t stub_memory; /* TLB miss: TEMP0 linear, TEMP2 access; returns TEMP0 host address */
     uint32_t stub_leave;  /* registers already saved: back to dbt_enter's caller */
-    uint32_t stub_lookup; /* TEMP0: a rip that the dispatcher shall find */
+    uint32_t stub_lookup[DBT_MODE_SLOTS]; /* TEMP0: a rip that is not in the first jump table */
+    uint32_t stub_miss;                   /* TEMP0: a rip that the dispatcher shall find */
     void (*enter)(struct dbt_vcpu *v, const void *code);
     uint32_t modes[DBT_MODE_SLOTS]; /* mode of each jump cache slot in use */
     _Atomic unsigned mode_count;
@@ -57,7 +58,7 @@ struct dbt_vm {
 struct local_list {
     uint32_t count;
     bool overflow;
-    uint16_t index[510];
+    uint32_t index[510];
 };
 
 /* What one vCPU needs besides the fields that translated code reaches. */
@@ -77,10 +78,10 @@ struct dbt_runtime {
     uint32_t jump_dirty; /* jump cache tables that hold entries */
     /* What a flush that spares global pages must drop: entries filled from other pages since the
      * last flush, as long as they fit. */
-    struct local_list tlb_local;  /* bank * DBT_TLB_SIZE + index */
-    struct local_list jump_local; /* slot * DBT_JUMP_SIZE + index */
-    struct slow_cache *slow;      /* slow.c's decoded instructions */
-    struct insn insn;             /* the one insn_execute() works on */
+    struct local_list tlb_local;                  /* bank * DBT_TLB_SIZE + index */
+    struct local_list jump_local[DBT_MODE_SLOTS]; /* level * DBT_JUMP_SIZE + index */
+    struct slow_cache *slow;                      /* slow.c's decoded instructions */
+    struct insn insn;                             /* the one insn_execute() works on */
     struct x86_vcpu_state scratch_state;
     uint8_t bounce[4096] __attribute__((aligned(64)));
     uint64_t large[64]; /* filter of 2 MiB regions filled from large pages, see mmu_flush_page() */
@@ -149,7 +150,7 @@ static inline void local_list_add(struct local_list *list, unsigned index)
     if (list->count == ARRAY_SIZE(list->index))
         list->overflow = true;
     else
-        list->index[list->count++] = (uint16_t)index;
+        list->index[list->count++] = index;
 }
 
 static inline void local_list_clear(struct local_list *list)
@@ -160,5 +161,7 @@ static inline void local_list_clear(struct local_list *list)
 
 /* Forget the vCPU's jump cache entries: all, or those from pages that are not global. */
 void dbt_jump_flush(struct dbt_vcpu *v, bool global_too);
+/* The same for the entries from the page of `address`. */
+void dbt_jump_flush_page(struct dbt_vcpu *v, gva_t address);
 
 #endif
