@@ -68,22 +68,46 @@ def guest(tmp_path_factory):
 # ---- Linux ----
 
 
+PROMPT = r"root@sill:\S+# "  # of the shell in the demonstration guest
+
+
+def run_in(child, command):
+    """Types a command and returns what it prints."""
+    child.sendline(command)
+    child.expect_exact(command)
+    child.expect(PROMPT)
+    return child.before.strip().splitlines()
+
+
+def power_off(child):
+    child.sendline("poweroff")
+    child.expect_exact("Power down")
+    child.wait()
+    return child.exitstatus
+
+
 @dataclasses.dataclass
 class Debian:
-    """Debian's cloud kernel and the initial RAM disk of `make run`."""
+    """A kernel of Debian's, by default its cloud kernel, and the initial RAM disk of `make run`."""
 
     kernel: pathlib.Path
     modules: pathlib.Path
     initrd: pathlib.Path
 
 
-@pytest.fixture(scope="session")
-def debian(tmp_path_factory):
-    folder = ROOT / "build/guest"
-    done = subprocess.run([ROOT / "tools/debian-kernel", folder], capture_output=True, text=True,
+def fetch(tool, folder, *args):
+    """Has one of the tools that know Debian's archive fill a folder; the test is skipped where it
+    cannot."""
+    done = subprocess.run([ROOT / "tools" / tool, folder, *args], capture_output=True, text=True,
                           check=False)
     if done.returncode:
-        pytest.skip(f"no Debian kernel: {(done.stderr or done.stdout).strip()}")
+        pytest.skip(f"{tool} {folder.name}: {(done.stderr or done.stdout).strip()}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def debian(tmp_path_factory):
+    folder = fetch("debian-kernel", ROOT / "build/guest")
     initrd = tmp_path_factory.mktemp("debian") / "initrd.img"
     subprocess.run([ROOT / "tools/debian-initrd", folder, initrd], check=True)
     return Debian(folder / "vmlinuz", folder / "modules", initrd)

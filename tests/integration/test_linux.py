@@ -7,14 +7,13 @@ import subprocess
 
 import pytest
 
-from conftest import ENGINES, SCRIPTED_APPEND, SILL, sill, spawn
+from conftest import ENGINES, PROMPT, SCRIPTED_APPEND, SILL, power_off, run_in, sill, spawn
 
 pytestmark = pytest.mark.skipif(ENGINES.get("dbt") is not None, reason=f"{ENGINES.get('dbt')}")
 
 BOOT_TIMEOUT = 60  # seconds; a boot takes some 2 to 4
 BOOTS_IN_A_ROW = 20
 DISK_SIZE = 16 << 20
-PROMPT = r"root@sill:\S+# "
 
 
 def boot(debian, initrd, *args, append=""):
@@ -50,21 +49,6 @@ def shell(debian):
     yield start
     for child in children:
         child.close(force=True)
-
-
-def run_in(child, command):
-    """Types a command and returns what it prints."""
-    child.sendline(command)
-    child.expect_exact(command)
-    child.expect(PROMPT)
-    return child.before.strip().splitlines()
-
-
-def power_off(child):
-    child.sendline("poweroff")
-    child.expect_exact("Power down")
-    child.wait()
-    return child.exitstatus
 
 
 @pytest.mark.parametrize("cpus", [1, 2, 4])
