@@ -22,7 +22,7 @@
 #include "engine/dbt/insn.h"
 
 enum exit_kind {
-    EXIT_LOOKUP,    /* an indirect jump missed: TEMP0 (scratch[0]) is the target rip */
+    EXIT_LOOKUP,    /* an indirect jump missed: TEMP0 (scratch[0]) is the target */
     EXIT_AT,        /* rip is at `offset`: attention, a dead block, a boundary without a link */
     EXIT_DEAD,      /* as EXIT_AT, from a killed block: forget what led here */
     EXIT_CHAIN,     /* as EXIT_AT, and the jump at `patch` may be linked to the target's block */
@@ -68,7 +68,7 @@ struct dbt_block {
     uint16_t insn_count;
     uint32_t start, end;     /* offsets in the cache */
     uint32_t entry;          /* for jumps from within the page (page_base is right) */
-    uint32_t entry_indirect; /* TEMP0 holds the rip; sets page_base */
+    uint32_t entry_indirect; /* TEMP0 holds the linear address; sets page_base */
     uint32_t dead;           /* the tail that a dead block's entry jumps to */
     gpa_t second_page;       /* DBT_MODE_CROSS: where the rest of the instruction is */
     uint16_t second_end;     /* page offset there behind the last byte */

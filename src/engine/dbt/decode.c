@@ -154,6 +154,7 @@ static enum insn_class classify(const struct decoded *d, const struct decode_fea
     bool flat_stack = !(mode & DBT_MODE_ALIGN) &&
                       (code64 || ((mode & DBT_MODE_FLAT) && (mode & DBT_MODE_STACK32) &&
                                   (mode & DBT_MODE_CODE32)));
+    bool flat_code = code64 || (mode & DBT_MODE_FLAT_CODE);
     bool natural = z->operand_width == (code64 ? 64 : 32);
 
     if (!features->extension[z->meta.isa_ext])
@@ -183,7 +184,7 @@ static enum insn_class classify(const struct decoded *d, const struct decode_fea
     case ZYDIS_MNEMONIC_LEAVE:
         return flat_stack && natural ? INSN_LEAVE : in_c(d);
     case ZYDIS_MNEMONIC_CALL:
-        if (is_far(d) || !flat_stack || !natural)
+        if (is_far(d) || !flat_stack || !flat_code || !natural)
             return INSN_IN_C_END;
         return z->raw.imm[0].is_relative ? INSN_CALL : INSN_CALL_INDIRECT;
     case ZYDIS_MNEMONIC_JMP:
@@ -191,9 +192,9 @@ static enum insn_class classify(const struct decoded *d, const struct decode_fea
             return INSN_IN_C_END;
         if (z->raw.imm[0].is_relative)
             return INSN_JMP;
-        return INSN_JMP_INDIRECT;
+        return flat_code ? INSN_JMP_INDIRECT : INSN_IN_C_END;
     case ZYDIS_MNEMONIC_RET:
-        return !is_far(d) && flat_stack && natural ? INSN_RET : INSN_IN_C_END;
+        return !is_far(d) && flat_stack && flat_code && natural ? INSN_RET : INSN_IN_C_END;
     case ZYDIS_MNEMONIC_JCXZ:
     case ZYDIS_MNEMONIC_JECXZ:
     case ZYDIS_MNEMONIC_JRCXZ:

@@ -6,9 +6,7 @@
 
 static uint64_t rip_at(const struct dbt_vcpu *v, int32_t offset)
 {
-    uint64_t rip = v->page_base + (uint64_t)(int64_t)offset;
-
-    return v->mode & DBT_MODE_CODE64 ? rip : (uint32_t)rip;
+    return dbt_rip_of(v, v->page_base + (uint64_t)(int64_t)offset);
 }
 
 void *dispatch_memory(struct dbt_vcpu *v, gva_t address)
@@ -78,12 +76,14 @@ static void insn_copy(struct insn *to, const struct insn *from)
 /* Removes the jump cache entries for rip. */
 static void jump_forget(struct dbt_vcpu *v)
 {
+    gva_t linear = dbt_linear_of(v, v->rip);
+
     for (unsigned level = 0; level < DBT_JUMP_LEVELS; level++) {
-        unsigned index = dbt_jump_index(level, v->rip);
+        unsigned index = dbt_jump_index(level, linear);
 
         for (unsigned slot = 0; slot < DBT_MODE_SLOTS; slot++)
-            if (v->jump[level][slot][index].neg_rip == -v->rip)
-                v->jump[level][slot][index].neg_rip = DBT_JUMP_INVALID;
+            if (v->jump[level][slot][index].neg_linear == -linear)
+                v->jump[level][slot][index].neg_linear = DBT_JUMP_INVALID;
     }
 }
 
@@ -120,7 +120,7 @@ static enum dbt_result handle_record(struct dbt_vcpu *v, const struct exit_recor
     enum dbt_result result;
 
     v->runtime->counters.exits[record->kind]++;
-    v->rip = record->kind == EXIT_LOOKUP ? v->scratch[0] : rip_at(v, record->offset);
+    v->rip = record->kind == EXIT_LOOKUP ? dbt_rip_of(v, v->scratch[0]) : rip_at(v, record->offset);
     switch ((enum exit_kind)record->kind) {
     case EXIT_CHAIN:
         if (!atomic_load_explicit(&v->attention, memory_order_relaxed))
@@ -170,14 +170,11 @@ bool dispatch_mode_slot(const struct dbt_vcpu *v, uint32_t mode, unsigned *slot)
 
 bool dispatch_linear_rip(struct dbt_vcpu *v, gva_t *linear)
 {
-    *linear = v->rip;
-    if (v->mode & DBT_MODE_CODE64)
-        return true;
-    if (v->rip > v->segment[X86_CS].limit) {
+    if (!(v->mode & DBT_MODE_CODE64) && v->rip > v->segment[X86_CS].limit) {
         dbt_raise_error(v, X86_VECTOR_GP, 0);
         return false;
     }
-    *linear = (uint32_t)(v->rip + v->segment[X86_CS].base);
+    *linear = dbt_linear_of(v, v->rip);
     return true;
 }
 
@@ -186,7 +183,7 @@ static void enter_jump(struct dbt_vcpu *v, unsigned level, unsigned slot, bool l
                        struct dbt_jump_entry new)
 {
     struct dbt_runtime *r = v->runtime;
-    unsigned index = dbt_jump_index(level, -new.neg_rip);
+    unsigned index = dbt_jump_index(level, -new.neg_linear);
     struct dbt_jump_entry *entry = &v->jump[level][slot][index], old = *entry;
 
     if (!index)
@@ -195,7 +192,7 @@ static void enter_jump(struct dbt_vcpu *v, unsigned level, unsigned slot, bool l
         local_list_add(&r->jump_local[slot], level * DBT_JUMP_SIZE + index);
     *entry = new;
     /* Whether the old one is local is not known, so it counts as local. */
-    if (level == 0 && old.neg_rip != DBT_JUMP_INVALID && old.neg_rip != new.neg_rip)
+    if (level == 0 && old.neg_linear != DBT_JUMP_INVALID && old.neg_linear != new.neg_linear)
         enter_jump(v, 1, slot, true, old);
 }
 
@@ -205,7 +202,7 @@ void dispatch_enter_jump(struct dbt_vcpu *v, unsigned slot, gva_t linear,
     v->runtime->jump_dirty |= 1u << slot;
     enter_jump(v, 0, slot, !mmu_fetched_global(v, linear),
                (struct dbt_jump_entry){
-                   .neg_rip = -v->rip,
+                   .neg_linear = -linear,
                    .code = v->vm->cache.rx + block->entry_indirect,
                });
 }
@@ -220,15 +217,15 @@ static const void *find_existing(struct dbt_vcpu *v)
     gva_t linear;
     gpa_t gpa;
 
-    if (!dispatch_mode_slot(v, v->mode, &slot))
+    if (!dispatch_mode_slot(v, v->mode, &slot) || !dispatch_linear_rip(v, &linear))
         return NULL;
     for (unsigned level = 0; level < DBT_JUMP_LEVELS; level++) {
-        unsigned index = dbt_jump_index(level, v->rip);
+        unsigned index = dbt_jump_index(level, linear);
 
-        if (index && v->jump[level][slot][index].neg_rip == -v->rip)
+        if (index && v->jump[level][slot][index].neg_linear == -linear)
             return v->jump[level][slot][index].code;
     }
-    if (!dispatch_linear_rip(v, &linear) || mmu_fetch(v, linear, &gpa, &host) == DBT_FAULT)
+    if (mmu_fetch(v, linear, &gpa, &host) == DBT_FAULT)
         return NULL;
     block = cache_find(&v->vm->cache, gpa, v->mode);
     if (!block)
@@ -299,6 +296,7 @@ void dispatch_run(struct dbt_vcpu *v)
         if (!v->simd_live)
             dbt_simd_load(v);
         r->leave = LEAVE_RECORD;
+        v->scratch[0] = dbt_linear_of(v, v->rip);
         v->vm->enter(v, code);
         code = NULL;
         if (r->leave == LEAVE_FAULT)

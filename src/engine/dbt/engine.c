@@ -78,9 +78,7 @@ static bool handle_fault(struct dbt_vcpu *v, ucontext_t *context)
                 break;
         if (i == block->insn_count)
             return false;
-        v->rip = v->page_base + (uint64_t)(int64_t)block->map[i].offset;
-        if (!(v->mode & DBT_MODE_CODE64))
-            v->rip = (uint32_t)v->rip;
+        v->rip = dbt_rip_of(v, v->page_base + (uint64_t)(int64_t)block->map[i].offset);
     }
     if (!guest_exception(v, regs[REG_TRAPNO]))
         return false;

@@ -59,6 +59,8 @@ static uint32_t segment_bits(const struct dbt_vcpu *v, bool protected)
         mode |= DBT_MODE_CODE32;
     if (v->segment[X86_SS].attributes & X86_SEGMENT_DB)
         mode |= DBT_MODE_STACK32;
+    if (v->segment[X86_CS].base == 0 && v->segment[X86_CS].limit == 0xffffffff)
+        mode |= DBT_MODE_FLAT_CODE;
     if (is_flat(&v->segment[X86_DS], protected) && is_flat(&v->segment[X86_ES], protected) &&
         is_flat(&v->segment[X86_SS], protected))
         mode |= DBT_MODE_FLAT;

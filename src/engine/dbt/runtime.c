@@ -290,7 +290,7 @@ static void jump_clear(struct dbt_vcpu *v, unsigned slot)
     if (r->jump_dirty >> slot & 1)
         for (unsigned level = 0; level < DBT_JUMP_LEVELS; level++) {
             for (unsigned i = 0; i < DBT_JUMP_SIZE; i++)
-                v->jump[level][slot][i].neg_rip = DBT_JUMP_INVALID;
+                v->jump[level][slot][i].neg_linear = DBT_JUMP_INVALID;
             /* Minus DBT_JUMP_INVALID is an address that a guest can jump to, though not one that
              * exists. */
             v->jump[level][slot][0].code = v->vm->cache.rx + v->vm->stub_miss;
@@ -311,7 +311,7 @@ void dbt_jump_flush(struct dbt_vcpu *v, bool global_too)
         for (unsigned i = 0; i < local->count; i++) {
             unsigned level = local->index[i] / DBT_JUMP_SIZE;
 
-            v->jump[level][slot][local->index[i] % DBT_JUMP_SIZE].neg_rip = DBT_JUMP_INVALID;
+            v->jump[level][slot][local->index[i] % DBT_JUMP_SIZE].neg_linear = DBT_JUMP_INVALID;
         }
         local_list_clear(local);
     }
@@ -324,19 +324,16 @@ void dbt_jump_flush_page(struct dbt_vcpu *v, gva_t address)
     for (unsigned slot = 0; slot < DBT_MODE_SLOTS; slot++) {
         if (!(v->runtime->jump_dirty >> slot & 1))
             continue;
-        if (slot >= v->runtime->mode_count || !(v->runtime->modes[slot] & DBT_MODE_CODE64)) {
-            jump_clear(v, slot); /* rips there are not linear addresses */
-            continue;
-        }
         for (unsigned level = 0; level < DBT_JUMP_LEVELS; level++) {
-            /* The page's rips have neighbouring indices, as many as differ in its offset's bits. */
+            /* The page's addresses have neighbouring indices, as many as differ in its offset's
+             * bits. */
             unsigned first = dbt_jump_index(level, page);
             unsigned count = dbt_jump_index(level, GUEST_PAGE_SIZE - 1) + 1;
             struct dbt_jump_entry *entry = &v->jump[level][slot][first];
 
             for (unsigned i = 0; i < count; i++)
-                if (ALIGN_DOWN(-entry[i].neg_rip, GUEST_PAGE_SIZE) == page)
-                    entry[i].neg_rip = DBT_JUMP_INVALID;
+                if (ALIGN_DOWN(-entry[i].neg_linear, GUEST_PAGE_SIZE) == page)
+                    entry[i].neg_linear = DBT_JUMP_INVALID;
         }
     }
 }

@@ -3,7 +3,7 @@
  * and translated code reaches C.
  *
  *     enter(vcpu, code)   an ordinary function: loads the guest's registers and jumps to `code`,
- *                         with TEMP0 = rip; returns when the code leaves
+ *                         with TEMP0 = scratch[0]; returns when the code leaves
  *     stub_exit           jumped to with TEMP2 = an exit record: saves the registers and leaves
  *     stub_memory         called with TEMP0 = linear address and insn_info = the access: fills the
  *                         TLB and returns with TEMP0 = host address and all else unchanged, or
@@ -58,7 +58,7 @@ static void emit_enter(struct emitter *e)
     emit_store(e, VCPU_FIELD(host_stack), HOST_RSP);
     emit_store(e, VCPU_FIELD(scratch[7]), HOST_RSI);
     emit_restore(e);
-    emit_load(e, TEMP0, VCPU_FIELD(rip));
+    emit_load(e, TEMP0, VCPU_FIELD(scratch[0]));
     emit_jmp_memory(e, VCPU_FIELD(scratch[7]));
 }
 

@@ -8,7 +8,7 @@
  *     pext  TEMP1, TEMP0, jump_mask        0 while attention is wanted: entry 0 never matches
  *     lea   TEMP1, [TEMP1 * 2]
  *     mov   TEMP2, rcx
- *     mov   rcx, gs:[jump.neg_rip + TEMP1 * 8]
+ *     mov   rcx, gs:[jump.neg_linear + TEMP1 * 8]
  *     lea   rcx, [rcx + TEMP0]             0 on a hit
  *     jrcxz hit;  mov rcx, TEMP2;  jmp stub_lookup
  * hit:mov   rcx, TEMP2
@@ -39,7 +39,7 @@ void transfer_emit_look_up(struct emitter *e, unsigned level, unsigned slot, con
     emit_pext_memory(e, TEMP1, TEMP0, VCPU_FIELD(jump_mask[level]));
     emit_lea32(e, TEMP1, (struct host_memory){.base = TEMP1, .index = TEMP1, .scale = 1});
     emit_mov(e, TEMP2, HOST_RCX);
-    emit_load(e, HOST_RCX, jump_field(level, slot, offsetof(struct dbt_jump_entry, neg_rip)));
+    emit_load(e, HOST_RCX, jump_field(level, slot, offsetof(struct dbt_jump_entry, neg_linear)));
     emit_lea(e, HOST_RCX, (struct host_memory){.base = HOST_RCX, .index = TEMP0, .scale = 1});
     emit_jrcxz(e, 3 + 5);
     emit_mov(e, HOST_RCX, TEMP2); /* 3 bytes */
@@ -53,7 +53,7 @@ static bool same_page(int32_t offset)
     return offset >= 0 && offset < (int32_t)GUEST_PAGE_SIZE;
 }
 
-/* `to` = the rip of page offset `offset`. */
+/* `to` = the linear address of page offset `offset`, which is its rip wherever CS is flat. */
 static void load_rip(struct translator *t, enum host_register to, int32_t offset)
 {
     emit_load(&t->e, to, VCPU_FIELD(page_base));

@@ -125,7 +125,7 @@ void stack_adjust(struct translator *t, int32_t by);
 void transfer_emit(struct translator *t); /* any of the control transfer classes */
 /* Goes on at page offset `target` of the same or another page. */
 void transfer_emit_edge(struct translator *t, int32_t target);
-/* The target rip is in TEMP0. */
+/* The target's linear address is in TEMP0. */
 void transfer_emit_dispatch(struct translator *t);
 /* The same by one jump cache table, else to `miss`. */
 void transfer_emit_look_up(struct emitter *e, unsigned level, unsigned slot, const uint8_t *miss);

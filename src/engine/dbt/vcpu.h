@@ -56,17 +56,17 @@ static inline uint64_t dbt_tlb_invalid(unsigned index)
     return 0x8000000000000000ull - ((uint64_t)(index ^ DBT_TLB_SIZE / 2) << GUEST_PAGE_SHIFT);
 }
 
-/* The jump cache: where the translated code for a guest rip is. Each mode in use has tables of its
- * own (a mode slot), so that an entry's tag need not name the mode. What the first table loses to
- * another rip with the same index goes to the second, where other bits make the index. */
+/* The jump cache: where the translated code for a linear address is. Each mode in use has tables of
+ * its own (a mode slot), so that an entry's tag need not name the mode. What the first table loses
+ * to another address with the same index goes to the second, where other bits make the index. */
 struct dbt_jump_entry {
-    uint64_t neg_rip; /* minus the guest rip, or DBT_JUMP_INVALID */
+    uint64_t neg_linear; /* minus the linear address, or DBT_JUMP_INVALID */
     void *code;
 };
 #define DBT_JUMP_BITS 14
 #define DBT_JUMP_SIZE (1u << DBT_JUMP_BITS)
 #define DBT_JUMP_LEVELS 2
-/* The bits of the rip that make the index in each table, for pext. */
+/* The bits of the address that make the index in each table, for pext. */
 #define DBT_JUMP_MASK_FIRST 0x00fffcull
 #define DBT_JUMP_MASK_SECOND 0x7f01fcull
 /* Minus a non-canonical address with index 0. Its entry, the only one where a jump there looks,
@@ -74,9 +74,9 @@ struct dbt_jump_entry {
 #define DBT_JUMP_INVALID 0x0001000000000000ull
 #define DBT_MODE_SLOTS 16
 
-static inline unsigned dbt_jump_index(unsigned level, uint64_t rip)
+static inline unsigned dbt_jump_index(unsigned level, gva_t linear)
 {
-    return level == 0 ? rip >> 2 & 0x3fff : (rip >> 2 & 0x7f) | (rip >> 16 & 0x7f) << 7;
+    return level == 0 ? linear >> 2 & 0x3fff : (linear >> 2 & 0x7f) | (linear >> 16 & 0x7f) << 7;
 }
 
 /* Legacy region, header and the AVX component: the most that XSAVE writes with the components that
@@ -101,20 +101,21 @@ enum dbt_mode {
     DBT_MODE_STACK32 = 1u << 4, /* SS.B */
     DBT_MODE_PROTECTED = 1u << 5,
     DBT_MODE_VM86 = 1u << 6,
-    DBT_MODE_AC = 1u << 7,      /* supervisor with SMAP open, or SMAP off: which TLB bank */
-    DBT_MODE_FLAT = 1u << 8,    /* DS, ES and SS: base 0, limit 4 GiB, writable */
-    DBT_MODE_NO_X87 = 1u << 9,  /* CR0.EM or TS: #NM/#UD checks in C */
-    DBT_MODE_NO_SSE = 1u << 10, /* CR0.EM, TS or not CR4.OSFXSR */
-    DBT_MODE_NO_AVX = 1u << 11, /* not XCR0.AVX, not OSXSAVE, or TS */
-    DBT_MODE_TF = 1u << 12,     /* single step: blocks of one instruction */
-    DBT_MODE_DEBUG = 1u << 13,  /* instruction breakpoints armed in DR7 */
-    DBT_MODE_LMA = 1u << 14,    /* long mode active (so compatibility mode when not CODE64) */
-    DBT_MODE_ALIGN = 1u << 15,  /* alignment checking on (CPL 3, AM and AC) */
-    DBT_MODE_MP_TS = 1u << 16,  /* CR0.MP and TS: WAIT traps */
-    DBT_MODE_ONE = 1u << 17,    /* never in dbt_vcpu.mode: a block of one instruction, run in an
-                                   interrupt shadow */
-    DBT_MODE_CROSS = 1u << 18,  /* never in dbt_vcpu.mode: a block of the one instruction that lies
-                                   on two pages */
+    DBT_MODE_AC = 1u << 7,         /* supervisor with SMAP open, or SMAP off: which TLB bank */
+    DBT_MODE_FLAT = 1u << 8,       /* DS, ES and SS: base 0, limit 4 GiB, writable */
+    DBT_MODE_NO_X87 = 1u << 9,     /* CR0.EM or TS: #NM/#UD checks in C */
+    DBT_MODE_NO_SSE = 1u << 10,    /* CR0.EM, TS or not CR4.OSFXSR */
+    DBT_MODE_NO_AVX = 1u << 11,    /* not XCR0.AVX, not OSXSAVE, or TS */
+    DBT_MODE_TF = 1u << 12,        /* single step: blocks of one instruction */
+    DBT_MODE_DEBUG = 1u << 13,     /* instruction breakpoints armed in DR7 */
+    DBT_MODE_LMA = 1u << 14,       /* long mode active (so compatibility mode when not CODE64) */
+    DBT_MODE_ALIGN = 1u << 15,     /* alignment checking on (CPL 3, AM and AC) */
+    DBT_MODE_MP_TS = 1u << 16,     /* CR0.MP and TS: WAIT traps */
+    DBT_MODE_FLAT_CODE = 1u << 19, /* CS: base 0, limit 4 GiB; not in 64-bit code */
+    DBT_MODE_ONE = 1u << 17,       /* never in dbt_vcpu.mode: a block of one instruction, run in an
+                                      interrupt shadow */
+    DBT_MODE_CROSS = 1u << 18, /* never in dbt_vcpu.mode: a block of the one instruction that lies
+                                  on two pages */
 };
 
 struct dbt_vcpu {
@@ -131,7 +132,7 @@ struct dbt_vcpu {
     uint32_t pauses;    /* PAUSE instructions until the host's other threads get their turn */
     uint32_t insn_info; /* set by slow paths: which instruction, see runtime.h */
     _Atomic uint32_t attention;          /* not 0: leave translated code and look at `requests` */
-    uint64_t page_base;                  /* guest rip of offset 0 of the code page being executed */
+    uint64_t page_base;                  /* linear address of the code page being executed */
     uint64_t jump_mask[DBT_JUMP_LEVELS]; /* pext masks; 0 while attention is wanted */
     uint64_t tlb_mask;                   /* pext mask for the TLB index */
     uint64_t arith_mask;                 /* DBT_ARITH_FLAGS */
@@ -189,6 +190,17 @@ static inline void dbt_rflags_set(struct dbt_vcpu *v, uint64_t rflags)
     v->flags_arith = rflags & DBT_ARITH_FLAGS;
     v->flags_sys = rflags & ~(DBT_ARITH_FLAGS | 1u << 9 | 2);
     v->iflag = rflags >> 9 & 1;
+}
+
+/* In 64-bit code rip is the linear address of an instruction; elsewhere CS has a base. */
+static inline gva_t dbt_linear_of(const struct dbt_vcpu *v, uint64_t rip)
+{
+    return v->mode & DBT_MODE_CODE64 ? rip : (uint32_t)(rip + v->segment[X86_CS].base);
+}
+
+static inline uint64_t dbt_rip_of(const struct dbt_vcpu *v, gva_t linear)
+{
+    return v->mode & DBT_MODE_CODE64 ? linear : (uint32_t)(linear - v->segment[X86_CS].base);
 }
 
 static inline unsigned dbt_cpl(const struct dbt_vcpu *v)
