@@ -15,9 +15,6 @@
  */
 #include "engine/dbt/translator.h"
 
-_Static_assert(sizeof(struct dbt_tlb_entry) == 32, "the index arithmetic below");
-#define ENTRY_SHIFT 5
-
 void access_load_guest(struct translator *t, enum host_register to, unsigned guest)
 {
     enum host_register host = regmap_host(guest);
@@ -148,7 +145,7 @@ bool access_linear(struct translator *t, const ZydisDecodedOperand *memory)
     return true;
 }
 
-static enum dbt_bank access_bank(const struct translator *t)
+enum dbt_bank access_bank(const struct translator *t)
 {
     if ((t->mode & DBT_MODE_CPL_MASK) == 3)
         return DBT_BANK_USER;
@@ -184,8 +181,8 @@ void access_check(struct translator *t, struct access access)
                 (uint32_t)access.write << 31,
     };
     if (!t->flags_live) {
-        emit_rorx(e, TEMP1, TEMP0, GUEST_PAGE_SHIFT - ENTRY_SHIFT);
-        emit_and32_imm(e, TEMP1, (DBT_TLB_SIZE - 1) << ENTRY_SHIFT);
+        emit_rorx(e, TEMP1, TEMP0, GUEST_PAGE_SHIFT - DBT_TLB_ENTRY_SHIFT);
+        emit_and32_imm(e, TEMP1, (DBT_TLB_SIZE - 1) << DBT_TLB_ENTRY_SHIFT);
         emit_add_memory(e, TEMP0, tlb_field(bank, neg, 1));
         emit_cmp_imm(e, TEMP0, (int32_t)(GUEST_PAGE_SIZE - access.size));
         tail->site = emit_jcc32(e, 7); /* ja */
@@ -208,6 +205,15 @@ void access_check(struct translator *t, struct access access)
     tail->resume = e->at;
 }
 
+struct host_memory access_stack(struct translator *t, int32_t disp, struct access access)
+{
+    if (t->pinned)
+        return pin_operand(disp);
+    stack_address(t, HOST_RSP, disp);
+    access_check(t, access);
+    return host_at(TEMP0, 0);
+}
+
 /* Out of line: give stub_memory the linear address again, and go on with the host address. */
 void access_emit_miss(struct translator *t, const struct tail *tail)
 {
@@ -227,6 +233,6 @@ void access_emit_miss(struct translator *t, const struct tail *tail)
         emit_mov(e, HOST_RCX, TEMP2);
     }
     emit_store32_imm(e, VCPU_FIELD(insn_info), tail->info);
-    emit_call_to(e, t->vm->cache.rw + t->vm->stub_memory);
-    emit_jmp_to(e, tail->resume);
+    emit_store32_imm(e, VCPU_FIELD(resume_offset), cache_offset(t, tail->resume));
+    emit_jmp_to(e, t->vm->cache.rw + t->vm->stub_memory);
 }

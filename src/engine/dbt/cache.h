@@ -26,6 +26,7 @@ enum exit_kind {
     EXIT_AT,        /* rip is at `offset`: attention, a dead block, a boundary without a link */
     EXIT_DEAD,      /* as EXIT_AT, from a killed block: forget what led here */
     EXIT_CHAIN,     /* as EXIT_AT, and the jump at `patch` may be linked to the target's block */
+    EXIT_UNPIN,     /* as EXIT_CHAIN, to the block there that checks each stack access */
     EXIT_INSN,      /* execute `insn` in C; goes on at `resume` when that returns DBT_NEXT */
     EXIT_CROSS,     /* the instruction at `offset` lies on two pages: find the block for both */
     EXIT_SLOW,      /* execute the instruction at `offset` through slow.c, then look up the next */

@@ -12,14 +12,14 @@ static uint64_t rip_at(const struct dbt_vcpu *v, int32_t offset)
 void *dispatch_memory(struct dbt_vcpu *v, gva_t address)
 {
     uint32_t info = v->insn_info;
-    uint32_t generation = v->runtime->generation;
+    uint32_t generation = v->runtime->generation, drops = v->runtime->pin_drops;
     enum dbt_result result;
     void *host;
 
     v->rip = rip_at(v, (int32_t)(info & 0x1fff));
     host = mmu_access_host(v, address, info >> 13 & 0xfff, info >> 31, &result);
-    if (host && v->runtime->generation != generation)
-        host = NULL; /* the code that called is no more */
+    if (host && (v->runtime->generation != generation || v->runtime->pin_drops != drops))
+        host = NULL; /* the code that called is no more, or what it has checked is not true now */
     if (!host) {
         /* A non-canonical address is #GP or #SS, by the segment, which slow.c knows. */
         bool slow = result != DBT_FAULT || (info >> 30 & 1) || v->exception.vector == X86_VECTOR_GP;
@@ -29,7 +29,16 @@ void *dispatch_memory(struct dbt_vcpu *v, gva_t address)
     }
     if (!v->simd_live)
         dbt_simd_load(v);
+    v->resume_code = v->vm->cache.rx + v->resume_offset;
     return host;
+}
+
+const void *dispatch_pin(struct dbt_vcpu *v, uint64_t offset)
+{
+    gva_t address = offset - v->pin_neg[mmu_bank(v)];
+    bool pinned = (address & (GUEST_PAGE_SIZE - 1)) <= v->pin_limit && mmu_pin(v, address);
+
+    return v->vm->cache.rx + (pinned ? v->resume_offset : v->unpinned_offset);
 }
 
 /* #UD or #NM for a vector instruction whose unit is off (Intel SDM volume 3, table 2-2). */
@@ -126,6 +135,10 @@ static enum dbt_result handle_record(struct dbt_vcpu *v, const struct exit_recor
         if (!atomic_load_explicit(&v->attention, memory_order_relaxed))
             runtime_link(v, record);
         return DBT_JUMP;
+    case EXIT_UNPIN:
+        runtime_link(v, record);
+        *code = runtime_find(v, DBT_MODE_NO_PIN);
+        return *code ? DBT_NEXT : DBT_FAULT;
     case EXIT_INSN:
         /* A copy: the record may go with the cache while a board callback runs. */
         insn_copy(&v->runtime->insn, record->insn);

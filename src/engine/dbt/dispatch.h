@@ -29,6 +29,10 @@ void dispatch_enter_jump(struct dbt_vcpu *v, unsigned slot, gva_t linear,
 /* Called by stub_memory: the host address for the access in insn_info, or NULL to leave. */
 void *dispatch_memory(struct dbt_vcpu *v, gva_t address);
 
+/* Called by stub_pin; returns where to go on. `offset` is the range's start relative to the pinned
+ * page, or to where it is not if there is none (DBT_PIN_NONE). */
+const void *dispatch_pin(struct dbt_vcpu *v, uint64_t offset);
+
 /* Raises #UD or #NM for an instruction of a vector unit that is off. */
 enum dbt_result dispatch_unit_off(struct dbt_vcpu *v, enum vector_unit unit);
 

@@ -322,12 +322,6 @@ uint8_t *emit_jcc32(struct emitter *e, unsigned condition)
     return emit_displacement(e);
 }
 
-uint8_t *emit_call32(struct emitter *e)
-{
-    emit_byte(e, 0xe8);
-    return emit_displacement(e);
-}
-
 void emit_link(uint8_t *site, const uint8_t *target)
 {
     int32_t displacement = (int32_t)(target - (site + 4));
@@ -344,11 +338,6 @@ static void emit_link_checked(struct emitter *e, uint8_t *site, const uint8_t *t
 void emit_jmp_to(struct emitter *e, const uint8_t *target)
 {
     emit_link_checked(e, emit_jmp32(e), target);
-}
-
-void emit_call_to(struct emitter *e, const uint8_t *target)
-{
-    emit_link_checked(e, emit_call32(e), target);
 }
 
 void emit_jmp_memory(struct emitter *e, struct host_memory m)

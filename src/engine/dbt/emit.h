@@ -94,9 +94,7 @@ void emit_pop_memory(struct emitter *e, struct host_memory m);
 /* Branches. The rel32 forms return where the displacement lies, for emit_link(). */
 uint8_t *emit_jmp32(struct emitter *e);
 uint8_t *emit_jcc32(struct emitter *e, unsigned condition);
-uint8_t *emit_call32(struct emitter *e);
 void emit_jmp_to(struct emitter *e, const uint8_t *target);
-void emit_call_to(struct emitter *e, const uint8_t *target);
 void emit_jmp_memory(struct emitter *e, struct host_memory m);
 /* jrcxz over the next `skip` bytes */
 void emit_jrcxz(struct emitter *e, int8_t skip);

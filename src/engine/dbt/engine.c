@@ -20,6 +20,10 @@
 
 #define DEFAULT_CACHE_SIZE (64 * MIB)
 
+#ifndef SS_AUTODISARM /* sigaltstack(2); not in every C library's headers */
+#define SS_AUTODISARM (1u << 31)
+#endif
+
 struct engine_vm {
     struct dbt_vm dbt;
 };
@@ -32,6 +36,9 @@ struct engine_vcpu {
 static __thread struct dbt_vcpu *running_vcpu;
 
 /* --- host faults --- */
+
+/* What translated code can raise. */
+static const int fault_signals[] = {SIGSEGV, SIGFPE, SIGILL, SIGBUS};
 
 static struct sigaction previous[NSIG];
 
@@ -114,20 +121,20 @@ static void on_signal(int number, siginfo_t *info, void *context)
  * may have installed theirs since the last. */
 static void install_signals(void)
 {
-    static const int numbers[] = {SIGSEGV, SIGFPE, SIGILL, SIGBUS};
     static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-    struct sigaction action = {.sa_sigaction = on_signal, .sa_flags = SA_SIGINFO | SA_NODEFER};
+    struct sigaction action = {.sa_sigaction = on_signal,
+                               .sa_flags = SA_SIGINFO | SA_NODEFER | SA_ONSTACK};
 
     sigemptyset(&action.sa_mask);
     pthread_mutex_lock(&lock);
-    for (unsigned i = 0; i < ARRAY_SIZE(numbers); i++) {
+    for (unsigned i = 0; i < ARRAY_SIZE(fault_signals); i++) {
         struct sigaction now;
 
-        sigaction(numbers[i], NULL, &now);
+        sigaction(fault_signals[i], NULL, &now);
         if ((now.sa_flags & SA_SIGINFO) && now.sa_sigaction == on_signal)
             continue;
-        previous[numbers[i]] = now;
-        sigaction(numbers[i], &action, NULL);
+        previous[fault_signals[i]] = now;
+        sigaction(fault_signals[i], &action, NULL);
     }
     pthread_mutex_unlock(&lock);
 }
@@ -345,12 +352,40 @@ static void dbt_vcpu_destroy(struct engine_vcpu *cpu)
     free(cpu);
 }
 
+/* While translated code runs, the stack pointer is the guest's. So only the signals that it may
+ * raise itself are let in, and they get a stack of their own whatever the stack pointer says
+ * (SS_AUTODISARM; else the kernel would believe a guest that points into that stack). */
+static void signals_enter(struct dbt_runtime *r, sigset_t *mask, stack_t *stack)
+{
+    stack_t own = {
+        .ss_sp = r->signal_stack,
+        .ss_size = sizeof(r->signal_stack),
+        .ss_flags = (int)SS_AUTODISARM,
+    };
+    sigset_t blocked;
+
+    install_signals();
+    sigfillset(&blocked);
+    for (unsigned i = 0; i < ARRAY_SIZE(fault_signals); i++)
+        sigdelset(&blocked, fault_signals[i]);
+    pthread_sigmask(SIG_BLOCK, &blocked, mask);
+    sigaltstack(&own, stack);
+}
+
+static void signals_leave(const sigset_t *mask, const stack_t *stack)
+{
+    sigaltstack(stack, NULL);
+    pthread_sigmask(SIG_SETMASK, mask, NULL);
+}
+
 static void dbt_run(struct engine_vcpu *cpu, struct engine_exit *exit)
 {
     struct dbt_vcpu *v = cpu->v;
     struct dbt_runtime *r = v->runtime;
+    stack_t stack;
+    sigset_t mask;
 
-    install_signals();
+    signals_enter(r, &mask, &stack);
     syscall(SYS_arch_prctl, ARCH_SET_GS, v);
     running_vcpu = v;
     r->stopped_by_kick = false;
@@ -365,6 +400,7 @@ static void dbt_run(struct engine_vcpu *cpu, struct engine_exit *exit)
     dbt_simd_unload(v);
     dbt_quiesce(v);
     running_vcpu = NULL;
+    signals_leave(&mask, &stack);
 
     exit->error.text[0] = '\0';
     if (r->stopped_by_kick) {

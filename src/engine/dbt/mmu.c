@@ -169,6 +169,8 @@ again:
                                    (paging.entry_size == 8 || (v->cr4 & X86_CR4_PSE)));
         if (leaf)
             break;
+        if ((access & MMU_QUIET) && !(entry & X86_PTE_A))
+            return DBT_FAULT;
         if (!entry_mark(at, paging.entry_size, entry, X86_PTE_A))
             goto again;
         table = paging.entry_size == 8 ? entry & 0x000ffffffffff000ull : entry & 0xfffff000ull;
@@ -193,6 +195,8 @@ again:
         allowed = false;
     if (!allowed)
         return page_fault(v, address, error | X86_PF_P);
+    if ((access & MMU_QUIET) && (~entry & (X86_PTE_A | X86_PTE_D)))
+        return DBT_FAULT;
     if (!entry_mark(at, paging.entry_size, entry, X86_PTE_A | (write ? X86_PTE_D : 0)))
         goto again;
 
@@ -263,11 +267,38 @@ static enum dbt_result translate(struct dbt_vcpu *v, gva_t address, unsigned acc
     return walk(v, address, access, out);
 }
 
-static enum dbt_bank bank_of(const struct dbt_vcpu *v)
+static unsigned tlb_index(gva_t address)
+{
+    return address >> GUEST_PAGE_SHIFT & (DBT_TLB_SIZE - 1);
+}
+
+enum dbt_bank mmu_bank(const struct dbt_vcpu *v)
 {
     if (dbt_cpl(v) == 3)
         return DBT_BANK_USER;
     return v->mode & DBT_MODE_AC ? DBT_BANK_SUPERVISOR_AC : DBT_BANK_SUPERVISOR;
+}
+
+/* Enters the page in the TLB bank that the vCPU uses now. */
+static const struct dbt_tlb_entry *tlb_fill(struct dbt_vcpu *v, gva_t address,
+                                            const struct translation *t, uint8_t *host,
+                                            bool readonly)
+{
+    gpa_t frame = ALIGN_DOWN(t->gpa, GUEST_PAGE_SIZE);
+    bool watched = page_flags(v->vm, frame) & MEMORY_PAGE_WATCHED;
+    unsigned index = tlb_index(address);
+    struct dbt_tlb_entry *entry = &v->tlb[mmu_bank(v)][index];
+    uint64_t negative = -ALIGN_DOWN(address, GUEST_PAGE_SIZE);
+
+    v->runtime->counters.memory_fills++;
+    entry->neg_read = negative;
+    entry->neg_write = t->writable && !watched && !readonly ? negative : dbt_tlb_invalid(index);
+    entry->host = host;
+    entry->frame = frame | (t->global ? DBT_TLB_GLOBAL : 0);
+    if (!t->global)
+        local_list_add(&v->runtime->tlb_local, mmu_bank(v) * DBT_TLB_SIZE + index);
+    large_note(v, address, t);
+    return entry;
 }
 
 uint8_t *mmu_access_host(struct dbt_vcpu *v, gva_t address, unsigned size, bool write,
@@ -276,7 +307,7 @@ uint8_t *mmu_access_host(struct dbt_vcpu *v, gva_t address, unsigned size, bool 
     unsigned access = write ? MMU_WRITE : MMU_READ;
     gva_t last = address + size - 1;
     struct translation t;
-    bool readonly;
+    bool readonly, watched;
 
     v->runtime->counters.memory_misses++;
     *result = translate(v, address, access, &t);
@@ -296,22 +327,53 @@ uint8_t *mmu_access_host(struct dbt_vcpu *v, gva_t address, unsigned size, bool 
     if (!host || (write && readonly) || (v->data_breakpoints && debug_watches(v, address)))
         return NULL;
 
-    bool watched = page_flags(v->vm, frame) & MEMORY_PAGE_WATCHED;
-    unsigned index = address >> GUEST_PAGE_SHIFT & (DBT_TLB_SIZE - 1);
-    struct dbt_tlb_entry *entry = &v->tlb[bank_of(v)][index];
-    uint64_t negative = -ALIGN_DOWN(address, GUEST_PAGE_SIZE);
-
-    v->runtime->counters.memory_fills++;
-    entry->neg_read = negative;
-    entry->neg_write = t.writable && !watched && !readonly ? negative : dbt_tlb_invalid(index);
-    entry->host = host;
-    entry->frame = frame | (t.global ? DBT_TLB_GLOBAL : 0);
-    if (!t.global)
-        local_list_add(&v->runtime->tlb_local, bank_of(v) * DBT_TLB_SIZE + index);
-    large_note(v, address, &t);
+    tlb_fill(v, address, &t, host, readonly);
+    watched = page_flags(v->vm, frame) & MEMORY_PAGE_WATCHED;
     if (write && watched && smc_written(v->vm, v, t.gpa, size))
         return NULL; /* translated code was there: finish this instruction outside its block */
     return host + (address & (GUEST_PAGE_SIZE - 1));
+}
+
+/* Enters the page for writes if that is possible without a fault or a change to page tables. */
+static const struct dbt_tlb_entry *fill_quietly(struct dbt_vcpu *v, gva_t address)
+{
+    struct dbt_exception before = v->exception;
+    struct translation t;
+    uint8_t *host;
+    bool readonly;
+
+    if (translate(v, address, MMU_WRITE | MMU_QUIET, &t) == DBT_FAULT) {
+        v->exception = before;
+        return NULL;
+    }
+    host = dbt_ram(v->vm, ALIGN_DOWN(t.gpa, GUEST_PAGE_SIZE), &readonly);
+    if (!host || (v->data_breakpoints && debug_watches(v, address)))
+        return NULL;
+    return tlb_fill(v, address, &t, host, readonly);
+}
+
+bool mmu_pin(struct dbt_vcpu *v, gva_t address)
+{
+    gva_t page = ALIGN_DOWN(address, GUEST_PAGE_SIZE);
+    enum dbt_bank current = mmu_bank(v);
+    const struct dbt_tlb_entry *entry = &v->tlb[current][tlb_index(address)];
+
+    if (entry->neg_write != -page)
+        entry = fill_quietly(v, address);
+    if (!entry || entry->neg_write != -page)
+        return false;
+    for (unsigned bank = 0; bank < DBT_BANK_COUNT; bank++)
+        v->pin_neg[bank] = bank == current ? -page : DBT_PIN_NONE;
+    v->pin_addend = (uint64_t)(uintptr_t)entry->host - page;
+    return true;
+}
+
+/* Whatever may make the pinned page another, or not writable, comes by here. */
+static void pin_drop(struct dbt_vcpu *v)
+{
+    for (unsigned bank = 0; bank < DBT_BANK_COUNT; bank++)
+        v->pin_neg[bank] = DBT_PIN_NONE;
+    v->runtime->pin_drops++;
 }
 
 enum dbt_result mmu_fetch(struct dbt_vcpu *v, gva_t address, gpa_t *gpa, uint8_t **host)
@@ -344,8 +406,7 @@ enum dbt_result mmu_host(struct dbt_vcpu *v, gva_t address, unsigned access, uin
     struct translation t;
     bool readonly;
     bool write = access & MMU_WRITE;
-    const struct dbt_tlb_entry *entry =
-        &v->tlb[bank_of(v)][address >> GUEST_PAGE_SHIFT & (DBT_TLB_SIZE - 1)];
+    const struct dbt_tlb_entry *entry = &v->tlb[mmu_bank(v)][tlb_index(address)];
     uint64_t offset = address & (GUEST_PAGE_SIZE - 1);
 
     *length = GUEST_PAGE_SIZE - offset;
@@ -497,8 +558,7 @@ enum dbt_result mmu_read(struct dbt_vcpu *v, gva_t address, void *to, unsigned s
     unsigned first;
 
     if (!(access & ~MMU_READ) && !(v->mode & DBT_MODE_ALIGN)) {
-        const struct dbt_tlb_entry *entry =
-            &v->tlb[bank_of(v)][address >> GUEST_PAGE_SHIFT & (DBT_TLB_SIZE - 1)];
+        const struct dbt_tlb_entry *entry = &v->tlb[mmu_bank(v)][tlb_index(address)];
 
         if (entry->neg_read + address <= GUEST_PAGE_SIZE - size) {
             copy_atomic(to, entry->host + (entry->neg_read + address), size);
@@ -528,8 +588,7 @@ enum dbt_result mmu_write(struct dbt_vcpu *v, gva_t address, const void *from, u
     unsigned first;
 
     if (!(access & ~MMU_WRITE) && !(v->mode & DBT_MODE_ALIGN)) {
-        const struct dbt_tlb_entry *entry =
-            &v->tlb[bank_of(v)][address >> GUEST_PAGE_SHIFT & (DBT_TLB_SIZE - 1)];
+        const struct dbt_tlb_entry *entry = &v->tlb[mmu_bank(v)][tlb_index(address)];
 
         if (entry->neg_write + address <= GUEST_PAGE_SIZE - size) {
             copy_atomic(entry->host + (entry->neg_write + address), from, size);
@@ -630,6 +689,7 @@ void mmu_flush(struct dbt_vcpu *v, bool global_too)
     struct local_list *local = &v->runtime->tlb_local;
 
     v->runtime->counters.tlb_flushes++;
+    pin_drop(v);
     if (!global_too && !local->overflow) {
         for (unsigned i = 0; i < local->count; i++) {
             unsigned index = local->index[i] % DBT_TLB_SIZE;
@@ -658,8 +718,9 @@ void mmu_flush_page(struct dbt_vcpu *v, gva_t address)
         mmu_flush(v, true);
         return;
     }
+    pin_drop(v);
     for (unsigned bank = 0; bank < DBT_BANK_COUNT; bank++) {
-        unsigned index = address >> GUEST_PAGE_SHIFT & (DBT_TLB_SIZE - 1);
+        unsigned index = tlb_index(address);
 
         if (v->tlb[bank][index].neg_read == -ALIGN_DOWN(address, GUEST_PAGE_SIZE))
             entry_drop(&v->tlb[bank][index], index);
@@ -674,6 +735,7 @@ void mmu_flush_page(struct dbt_vcpu *v, gva_t address)
 
 void mmu_drop_writable(struct dbt_vcpu *v, gpa_t page)
 {
+    pin_drop(v);
     for (unsigned bank = 0; bank < DBT_BANK_COUNT; bank++)
         for (unsigned i = 0; i < DBT_TLB_SIZE; i++)
             if (ALIGN_DOWN(v->tlb[bank][i].frame, GUEST_PAGE_SIZE) == page)

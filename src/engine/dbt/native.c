@@ -32,6 +32,7 @@ static const uint8_t temps[3] = {TEMP2, TEMP1, TEMP0};
 struct encoding {
     struct field_use field[FIELD_COUNT];
     bool memory;
+    struct host_memory operand; /* the memory operand, if there is one */
 };
 
 static bool is_gpr(ZydisRegister reg)
@@ -103,6 +104,14 @@ static void encoding_of(const struct decoded *d, struct encoding *enc)
     }
 }
 
+static bool has_high_byte(const struct encoding *enc)
+{
+    for (unsigned f = 0; f < FIELD_COUNT; f++)
+        if (enc->field[f].used && enc->field[f].high_byte)
+            return true;
+    return false;
+}
+
 /*
  * Chooses host registers. Guest registers that live in memory take TEMP2, TEMP1 and, when there is
  * no memory operand, TEMP0. A high byte register forbids REX, so whatever else would need one is
@@ -110,7 +119,7 @@ static void encoding_of(const struct decoded *d, struct encoding *enc)
  */
 static void encoding_assign(struct encoding *enc, uint8_t cached, uint8_t guest_of_temp[3])
 {
-    bool no_rex = false;
+    bool no_rex = has_high_byte(enc);
 
     for (unsigned i = 0; i < 3; i++)
         guest_of_temp[i] = HOST_NONE;
@@ -119,8 +128,6 @@ static void encoding_assign(struct encoding *enc, uint8_t cached, uint8_t guest_
         if (enc->field[f].used && enc->field[f].gpr && !enc->field[f].high_byte &&
             enc->field[f].number == cached)
             guest_of_temp[0] = cached;
-    for (unsigned f = 0; f < FIELD_COUNT; f++)
-        no_rex |= enc->field[f].used && enc->field[f].high_byte;
     for (unsigned f = 0; f < FIELD_COUNT; f++) {
         struct field_use *use = &enc->field[f];
         enum host_register host;
@@ -227,13 +234,10 @@ static void emit_operands(struct translator *t, const struct encoding *enc)
 
     if (!(z->attributes & ZYDIS_ATTRIB_HAS_MODRM))
         return;
-    if (enc->memory) {
-        struct host_memory m = host_at(TEMP0, 0);
-
-        emit_modrm_memory(&t->e, enc->field[FIELD_REG].host, &m);
-    } else {
+    if (enc->memory)
+        emit_modrm_memory(&t->e, enc->field[FIELD_REG].host, &enc->operand);
+    else
         emit_modrm_register(&t->e, enc->field[FIELD_REG].host, enc->field[FIELD_RM].host);
-    }
 }
 
 static void emit_immediates(struct translator *t)
@@ -248,6 +252,11 @@ static void emit_immediates(struct translator *t)
         }
     for (unsigned i = 0; i < 2; i++)
         emit_bytes(&t->e, (const uint8_t *)&z->raw.imm[i].value.u, z->raw.imm[i].size / 8);
+}
+
+static bool needs_rex_x(const struct host_memory *m)
+{
+    return m->index != HOST_NONE && m->index >= 8;
 }
 
 static void emit_legacy(struct translator *t, const struct encoding *enc)
@@ -265,8 +274,7 @@ static void emit_legacy(struct translator *t, const struct encoding *enc)
                     field[f].host >= 4 && field[f].host < 8;
     if (modrm) {
         rex |= (field[FIELD_REG].host >> 3 & 1) << 2;
-        if (!enc->memory)
-            rex |= field[FIELD_RM].host >> 3 & 1;
+        rex |= enc->memory ? needs_rex_x(&enc->operand) << 1 : field[FIELD_RM].host >> 3 & 1;
     } else if (field[FIELD_OPCODE].used) {
         rex |= field[FIELD_OPCODE].host >> 3 & 1;
         opcode = (opcode & ~7) | (field[FIELD_OPCODE].host & 7);
@@ -318,7 +326,9 @@ static void emit_vex(struct translator *t, const struct encoding *enc)
                                                             : 3;
 
     emit_byte(&t->e, 0xc4);
-    emit_byte(&t->e, (modrm && reg >= 8 ? 0 : 0x80) | 0x40 | (modrm && rm >= 8 ? 0 : 0x20) | map);
+    emit_byte(&t->e, (modrm && reg >= 8 ? 0 : 0x80) |
+                         (enc->memory && needs_rex_x(&enc->operand) ? 0 : 0x40) |
+                         (modrm && rm >= 8 ? 0 : 0x20) | map);
     emit_byte(&t->e,
               (unsigned)vex_w(t) << 7 | (~vvvv & 15) << 3 | z->raw.vex.L << 2 | z->raw.vex.pp);
     emit_byte(&t->e, z->opcode);
@@ -385,7 +395,7 @@ bool native_emit(struct translator *t, bool prepared)
     uint8_t guest_of_temp[3];
     const struct decoded *d = t->d;
 
-    if (d->memory && !prepared) {
+    if (d->memory && !prepared && !t->pinned) {
         if (!access_linear(t, d->memory))
             return false;
         access_check(t, native_access(d));
@@ -400,6 +410,14 @@ bool native_emit(struct translator *t, bool prepared)
     }
 
     encoding_of(d, &enc);
+    enc.operand = host_at(TEMP0, 0);
+    if (t->pinned) {
+        enc.operand = pin_operand((int32_t)d->memory->mem.disp.value);
+        if (has_high_byte(&enc)) { /* no REX prefix, so not by PIN */
+            emit_lea(&t->e, TEMP0, enc.operand);
+            enc.operand = host_at(TEMP0, 0);
+        }
+    }
     encoding_assign(&enc, t->cached, guest_of_temp);
     for (unsigned f = 0; f < FIELD_COUNT; f++)
         for (unsigned i = 0; i < 3; i++)
@@ -504,14 +522,14 @@ void native_emit_xsave(struct translator *t, bool prepared)
         access_check(t,
                      (struct access){.size = DBT_XSAVE_SIZE, .write = native_access(t->d).write});
     }
-    emit_byte(e, 0x9c); /* pushfq */
     emit_mov(e, TEMP1, HOST_RAX);
     emit_mov(e, TEMP2, HOST_RDX);
-    emit_op_memory(e, false, 0x23, HOST_RAX, VCPU_FIELD(xcr0)); /* and eax, xcr0 */
-    emit_op_register(e, false, 0x31, HOST_RDX, HOST_RDX);       /* xor edx, edx */
+    /* eax &= xcr0, edx = 0, with instructions that leave the flags alone */
+    emit_pext_memory(e, HOST_RAX, HOST_RAX, VCPU_FIELD(xcr0));
+    emit_pdep_memory(e, HOST_RAX, HOST_RAX, VCPU_FIELD(xcr0));
+    emit_mov_u32(e, HOST_RDX, 0);
     emit_op_memory(e, t->d->z.raw.rex.W, 0x0f00 | t->d->z.opcode, t->d->z.raw.modrm.reg,
                    host_at(TEMP0, 0));
     emit_mov(e, HOST_RAX, TEMP1);
     emit_mov(e, HOST_RDX, TEMP2);
-    emit_byte(e, 0x9d); /* popfq */
 }

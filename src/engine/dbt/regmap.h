@@ -1,11 +1,15 @@
 /*
  * Which host register holds which guest register while translated code runs.
  *
- * Guest rax, rcx, rdx, rbx, rsi, rdi and r8..r11 stay themselves, so that implicit operands (mul,
- * shifts by cl, cmpxchg16b) need no care. Guest rsp and rbp live in host r12 and r13; guest
- * r12..r15 live in struct dbt_vcpu. The host's rsp stays the host's stack, and three host registers
- * are free for the translator. TEMP0 is rbp because an instruction whose memory operand is [rbp]
- * needs no REX prefix and so can still name ah, bh, ch and dh.
+ * Guest rax, rcx, rdx, rbx, rsp, rsi, rdi and r8..r11 stay themselves, so that implicit operands
+ * (mul, shifts by cl, cmpxchg16b) need no care. Guest rbp lives in host r13; guest r12..r15 live in
+ * struct dbt_vcpu, and four host registers are free for the translator. TEMP0 is rbp because an
+ * instruction whose memory operand is [rbp] needs no REX prefix and so can still name ah, bh, ch
+ * and dh.
+ *
+ * So translated code has no stack of the host's, and rsp holds whatever the guest put there. The
+ * stubs switch to the host's stack before they call C; signals run on a stack of their own (see
+ * dbt_run()).
  */
 #ifndef SILL_ENGINE_DBT_REGMAP_H
 #define SILL_ENGINE_DBT_REGMAP_H
@@ -35,13 +39,12 @@ enum host_register {
 #define TEMP0 HOST_RBP /* linear, then host address of the memory operand */
 #define TEMP1 HOST_R14
 #define TEMP2 HOST_R15
+#define PIN HOST_R12 /* host address minus linear address of the pinned stack page, see pin.c */
 
 /* Host register of a guest register, or HOST_NONE if it lives in memory. */
 static inline enum host_register regmap_host(unsigned guest)
 {
     switch (guest) {
-    case X86_RSP:
-        return HOST_R12;
     case X86_RBP:
         return HOST_R13;
     case X86_R12:

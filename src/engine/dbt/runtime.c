@@ -141,7 +141,7 @@ static bool mode_slot(struct dbt_vm *vm, uint32_t mode, unsigned *slot)
 {
     unsigned count = vm->mode_count;
 
-    mode &= ~(uint32_t)DBT_MODE_ONE; /* such blocks jump by the dispatcher */
+    mode &= ~(uint32_t)(DBT_MODE_ONE | DBT_MODE_NO_PIN); /* jumps from there leave that mode */
     for (*slot = 0; *slot < count; (*slot)++)
         if (vm->modes[*slot] == mode)
             return true;
@@ -270,7 +270,8 @@ void runtime_link(struct dbt_vcpu *v, const struct exit_record *record)
     /* The mapping may have changed since the jumping block was found: then no link. */
     if (generation == vm->cache.generation &&
         ALIGN_DOWN(record->block->gpa ^ gpa, GUEST_PAGE_SIZE) == 0) {
-        block = find_block(v, gpa, host, v->mode, &slot);
+        block = find_block(v, gpa, host,
+                           v->mode | (record->kind == EXIT_UNPIN ? DBT_MODE_NO_PIN : 0), &slot);
         if (generation == vm->cache.generation) {
             uint8_t *site = vm->cache.rw + patch;
 

@@ -5,7 +5,7 @@
  */
 #include "engine/dbt/translator.h"
 
-#define HOST_SP HOST_R12
+#define HOST_SP HOST_RSP
 #define HOST_BP HOST_R13
 
 static unsigned natural_size(const struct translator *t)
@@ -29,20 +29,28 @@ void stack_adjust(struct translator *t, int32_t by)
         emit_lea32(&t->e, HOST_SP, host_at(HOST_SP, by));
 }
 
-static void store_sized(struct translator *t, unsigned size, enum host_register from)
+static void store_sized(struct translator *t, unsigned size, struct host_memory at,
+                        enum host_register from)
 {
     if (size == 8)
-        emit_store(&t->e, host_at(TEMP0, 0), from);
+        emit_store(&t->e, at, from);
     else if (size == 4)
-        emit_store32(&t->e, host_at(TEMP0, 0), from);
+        emit_store32(&t->e, at, from);
     else
-        emit_store16(&t->e, host_at(TEMP0, 0), from);
+        emit_store16(&t->e, at, from);
+}
+
+/* The place of a push, checked. */
+static struct host_memory push_place(struct translator *t, unsigned size)
+{
+    return access_stack(t, -(int32_t)size, (struct access){.size = size, .write = true});
 }
 
 /* push of a memory operand: both places are checked before anything changes. */
 static void push_memory(struct translator *t)
 {
     unsigned size = natural_size(t);
+    struct host_memory at;
 
     if (!access_linear(t, t->d->memory)) {
         translator_emit_exit(t, translator_record(t, EXIT_SLOW, t->d->offset));
@@ -53,11 +61,12 @@ static void push_memory(struct translator *t)
         emit_load(&t->e, TEMP1, host_at(TEMP0, 0));
     else
         emit_load32(&t->e, TEMP1, host_at(TEMP0, 0));
-    emit_store(&t->e, VCPU_FIELD(scratch[2]), TEMP1);
-    stack_address(t, HOST_SP, -(int32_t)size);
-    access_check(t, (struct access){.size = size, .write = true});
-    emit_load(&t->e, TEMP1, VCPU_FIELD(scratch[2]));
-    store_sized(t, size, TEMP1);
+    if (!t->pinned)
+        emit_store(&t->e, VCPU_FIELD(scratch[2]), TEMP1);
+    at = push_place(t, size);
+    if (!t->pinned)
+        emit_load(&t->e, TEMP1, VCPU_FIELD(scratch[2]));
+    store_sized(t, size, at, TEMP1);
     stack_adjust(t, -(int32_t)size);
 }
 
@@ -67,11 +76,14 @@ void stack_emit_pushf(struct translator *t)
 {
     struct emitter *e = &t->e;
     unsigned size = natural_size(t);
+    struct host_memory at = push_place(t, size);
 
-    stack_address(t, HOST_SP, -(int32_t)size);
-    access_check(t, (struct access){.size = size, .write = true});
+    emit_mov(e, TEMP2, HOST_SP);
+    t->cached = HOST_NONE;
+    emit_load(e, HOST_RSP, VCPU_FIELD(host_stack));
     emit_byte(e, 0x9c); /* pushfq */
     emit_pop(e, TEMP1);
+    emit_mov(e, HOST_SP, TEMP2);
     emit_pext_memory(e, TEMP1, TEMP1, VCPU_FIELD(arith_mask));
     emit_pdep_memory(e, TEMP1, TEMP1, VCPU_FIELD(arith_mask));
     emit_load(e, TEMP2, VCPU_FIELD(flags_sys));
@@ -79,7 +91,7 @@ void stack_emit_pushf(struct translator *t)
     emit_op_memory(e, false, 0x0fb6, TEMP2, VCPU_FIELD(iflag)); /* movzx */
     emit_rorx(e, TEMP2, TEMP2, 64 - 9);
     emit_lea(e, TEMP1, (struct host_memory){.base = TEMP1, .index = TEMP2, .scale = 1});
-    store_sized(t, size, TEMP1);
+    store_sized(t, size, at, TEMP1);
     stack_adjust(t, -(int32_t)size);
 }
 
@@ -87,17 +99,17 @@ void stack_emit_push(struct translator *t)
 {
     const ZydisDecodedOperand *o = &t->d->operand[0];
     unsigned size = t->d->z.operand_width == 16 ? 2 : natural_size(t);
+    struct host_memory at;
 
     if (t->d->memory) {
         push_memory(t);
         return;
     }
 
-    stack_address(t, HOST_SP, -(int32_t)size);
-    access_check(t, (struct access){.size = size, .write = true});
+    at = push_place(t, size);
     if (o->type == ZYDIS_OPERAND_TYPE_IMMEDIATE) {
         emit_mov_u64(&t->e, TEMP1, o->imm.value.u);
-        store_sized(t, size, TEMP1);
+        store_sized(t, size, at, TEMP1);
     } else {
         unsigned guest = decode_gpr_number(o->reg.value);
         enum host_register host = regmap_host(guest);
@@ -106,7 +118,7 @@ void stack_emit_push(struct translator *t)
             host = TEMP1;
             access_load_guest(t, TEMP1, guest);
         }
-        store_sized(t, size, host);
+        store_sized(t, size, at, host);
     }
     stack_adjust(t, -(int32_t)size);
 }
@@ -116,16 +128,15 @@ void stack_emit_pop(struct translator *t)
     unsigned guest = decode_gpr_number(t->d->operand[0].reg.value);
     unsigned size = natural_size(t);
     enum host_register host = regmap_host(guest);
+    struct host_memory at = access_stack(t, 0, (struct access){.size = size});
 
-    stack_address(t, HOST_SP, 0);
-    access_check(t, (struct access){.size = size});
     if (host == HOST_NONE) {
-        emit_load(&t->e, TEMP1, host_at(TEMP0, 0));
+        emit_load(&t->e, TEMP1, at);
         access_store_guest(t, guest, TEMP1);
     } else if (size == 8) {
-        emit_load(&t->e, host, host_at(TEMP0, 0));
+        emit_load(&t->e, host, at);
     } else {
-        emit_load32(&t->e, host, host_at(TEMP0, 0));
+        emit_load32(&t->e, host, at);
     }
     if (guest != X86_RSP) /* pop rsp: the popped value stays */
         stack_adjust(t, (int32_t)size);

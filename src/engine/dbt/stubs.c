@@ -5,23 +5,26 @@
  *     enter(vcpu, code)   an ordinary function: loads the guest's registers and jumps to `code`,
  *                         with TEMP0 = scratch[0]; returns when the code leaves
  *     stub_exit           jumped to with TEMP2 = an exit record: saves the registers and leaves
- *     stub_memory         called with TEMP0 = linear address and insn_info = the access: fills the
- *                         TLB and returns with TEMP0 = host address and all else unchanged, or
- *                         leaves
+ *     stub_memory         jumped to with TEMP0 = linear address, insn_info = the access and
+ *                         resume_offset: fills the TLB and goes on there with TEMP0 = host address
+ *                         and all else unchanged, or leaves
+ *     stub_pin            jumped to with TEMP0 = offset from the pinned page, pin_limit,
+ *                         resume_offset and unpinned_offset: pins the page there and goes on at
+ *                         the former, or if that cannot be at the latter
  *     stub_leave          leaves with the registers already saved
  *     stub_lookup         jumps to the code at TEMP0 by the second jump cache table, or on to
  *     stub_miss           which leaves for the dispatcher to find the code at TEMP0
  *
- * The host stack is 16-byte aligned in translated code. The vector state is not touched here.
+ * The vector state is not touched here.
  */
 #include <string.h>
 
 #include "engine/dbt/dispatch.h"
 #include "engine/dbt/translator.h"
 
-/* Guest registers that live in host registers. */
-static const uint8_t mapped[] = {X86_RAX, X86_RCX, X86_RDX, X86_RBX, X86_RSP, X86_RBP,
-                                 X86_RSI, X86_RDI, X86_R8,  X86_R9,  X86_R10, X86_R11};
+/* Guest registers that live in host registers, but for rsp. */
+static const uint8_t mapped[] = {X86_RAX, X86_RCX, X86_RDX, X86_RBX, X86_RBP, X86_RSI,
+                                 X86_RDI, X86_R8,  X86_R9,  X86_R10, X86_R11};
 
 static struct host_memory gpr_field(unsigned guest)
 {
@@ -31,8 +34,11 @@ static struct host_memory gpr_field(unsigned guest)
     return m;
 }
 
+/* Puts the guest's registers into the vCPU and the host's stack in place. */
 static void emit_save(struct emitter *e)
 {
+    emit_store(e, gpr_field(X86_RSP), HOST_RSP);
+    emit_load(e, HOST_RSP, VCPU_FIELD(host_stack));
     emit_byte(e, 0x9c); /* pushfq */
     emit_pop_memory(e, VCPU_FIELD(flags_arith));
     for (unsigned i = 0; i < ARRAY_SIZE(mapped); i++)
@@ -46,6 +52,8 @@ static void emit_restore(struct emitter *e)
     emit_byte(e, 0x9d); /* popfq */
     for (unsigned i = 0; i < ARRAY_SIZE(mapped); i++)
         emit_load(e, regmap_host(mapped[i]), gpr_field(mapped[i]));
+    emit_load(e, PIN, VCPU_FIELD(pin_addend));
+    emit_load(e, HOST_RSP, gpr_field(X86_RSP));
 }
 
 static const uint8_t callee_saved[] = {HOST_RBX, HOST_RBP, HOST_R12, HOST_R13, HOST_R14, HOST_R15};
@@ -71,15 +79,18 @@ static void emit_leave(struct emitter *e)
     emit_byte(e, 0xc3);
 }
 
+static void emit_call_c(struct emitter *e, const void *function)
+{
+    emit_mov_u64(e, HOST_RAX, (uint64_t)(uintptr_t)function);
+    emit_op_register(e, false, 0xff, 2, HOST_RAX); /* call rax */
+}
+
 static void emit_memory(struct emitter *e, const uint8_t *leave)
 {
     emit_save(e);
     emit_load(e, HOST_RDI, VCPU_FIELD(self));
     emit_mov(e, HOST_RSI, TEMP0);
-    emit_push(e, HOST_RAX); /* alignment: the call pushed a return address */
-    emit_mov_u64(e, HOST_RAX, (uint64_t)(uintptr_t)dispatch_memory);
-    emit_op_register(e, false, 0xff, 2, HOST_RAX); /* call rax */
-    emit_pop(e, HOST_RCX);
+    emit_call_c(e, (const void *)(uintptr_t)dispatch_memory);
     emit_op_register(e, true, 0x85, HOST_RAX, HOST_RAX); /* test rax, rax */
 
     uint8_t *failed = emit_jcc32(e, 4); /* je */
@@ -87,7 +98,18 @@ static void emit_memory(struct emitter *e, const uint8_t *leave)
     emit_link(failed, leave);
     emit_mov(e, TEMP0, HOST_RAX);
     emit_restore(e);
-    emit_byte(e, 0xc3);
+    emit_jmp_memory(e, VCPU_FIELD(resume_code));
+}
+
+static void emit_pin(struct emitter *e)
+{
+    emit_save(e);
+    emit_load(e, HOST_RDI, VCPU_FIELD(self));
+    emit_mov(e, HOST_RSI, TEMP0);
+    emit_call_c(e, (const void *)(uintptr_t)dispatch_pin);
+    emit_mov(e, TEMP0, HOST_RAX);
+    emit_restore(e);
+    emit_op_register(e, false, 0xff, 4, TEMP0); /* jmp TEMP0 */
 }
 
 /* To the dispatcher, with a record that outlives flushes. */
@@ -114,6 +136,8 @@ void stubs_emit(struct dbt_vm *vm)
     emit_align(&e, 0, 16);
     vm->stub_memory = (uint32_t)(e.at - cache->rw);
     emit_memory(&e, cache->rw + vm->stub_leave);
+    vm->stub_pin = (uint32_t)(e.at - cache->rw);
+    emit_pin(&e);
     vm->stub_miss = (uint32_t)(e.at - cache->rw);
     emit_jump_miss(&e, vm);
     for (unsigned slot = 0; slot < DBT_MODE_SLOTS; slot++) {

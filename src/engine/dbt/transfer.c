@@ -73,11 +73,12 @@ void transfer_emit_dispatch(struct translator *t)
         transfer_emit_look_up(&t->e, 0, t->slot, vm->cache.rw + vm->stub_lookup[t->slot]);
 }
 
-/* Where the displacement at `site` must lead for page offset `target`: to an exit that links it. */
-static void link_edge(struct translator *t, uint8_t *site, int32_t target)
+void transfer_link_edge(struct translator *t, struct exit_record *record)
 {
-    struct exit_record *record = translator_record(t, t->step ? EXIT_AT : EXIT_CHAIN, target);
+    uint8_t *site;
 
+    emit_align(&t->e, 1, 4); /* so that the displacement can be patched in one store */
+    site = emit_jmp32(&t->e);
     if (record)
         record->patch = cache_offset(t, site);
     translator_tail_exit(t, site, record);
@@ -86,8 +87,7 @@ static void link_edge(struct translator *t, uint8_t *site, int32_t target)
 void transfer_emit_edge(struct translator *t, int32_t target)
 {
     if (same_page(target)) {
-        emit_align(&t->e, 1, 4); /* so that the displacement can be patched in one store */
-        link_edge(t, emit_jmp32(&t->e), target);
+        transfer_link_edge(t, translator_record(t, t->step ? EXIT_AT : EXIT_CHAIN, target));
         return;
     }
     load_rip(t, TEMP0, target);
@@ -98,7 +98,11 @@ void transfer_emit_edge(struct translator *t, int32_t target)
 static void conditional_edge(struct translator *t, uint8_t *site, int32_t target)
 {
     if (same_page(target)) {
-        link_edge(t, site, target);
+        struct exit_record *record = translator_record(t, t->step ? EXIT_AT : EXIT_CHAIN, target);
+
+        if (record)
+            record->patch = cache_offset(t, site);
+        translator_tail_exit(t, site, record);
         return;
     }
     if (!t->e.overflow)
@@ -141,27 +145,27 @@ static unsigned natural_size(const struct translator *t)
     return is_code64(t) ? 8 : 4;
 }
 
-/* Stores the return address; the stack pointer has yet to move. */
+/* Stores the return address; the stack pointer has yet to move. Keeps TEMP0 if pinned. */
 static void push_return(struct translator *t)
 {
     unsigned size = natural_size(t);
+    struct host_memory at =
+        access_stack(t, -(int32_t)size, (struct access){.size = size, .write = true});
 
-    stack_address(t, HOST_R12, -(int32_t)size);
-    access_check(t, (struct access){.size = size, .write = true});
     load_rip(t, TEMP1, next_offset(t));
     if (size == 8)
-        emit_store(&t->e, host_at(TEMP0, 0), TEMP1);
+        emit_store(&t->e, at, TEMP1);
     else
-        emit_store32(&t->e, host_at(TEMP0, 0), TEMP1);
+        emit_store32(&t->e, at, TEMP1);
 }
 
-/* TEMP0 = the word that TEMP0 points to. */
-static void load_target(struct translator *t)
+/* TEMP0 = the word at `at`. */
+static void load_target(struct translator *t, struct host_memory at)
 {
     if (is_code64(t))
-        emit_load(&t->e, TEMP0, host_at(TEMP0, 0));
+        emit_load(&t->e, TEMP0, at);
     else
-        emit_load32(&t->e, TEMP0, host_at(TEMP0, 0));
+        emit_load32(&t->e, TEMP0, at);
 }
 
 static void register_target(struct translator *t, unsigned guest)
@@ -181,11 +185,13 @@ static void emit_indirect(struct translator *t, bool call)
             return;
         }
         access_check(t, (struct access){.size = natural_size(t)});
-        load_target(t);
+        load_target(t, host_at(TEMP0, 0));
         if (call) {
-            emit_store(&t->e, VCPU_FIELD(scratch[2]), TEMP0);
+            if (!t->pinned)
+                emit_store(&t->e, VCPU_FIELD(scratch[2]), TEMP0);
             push_return(t);
-            emit_load(&t->e, TEMP0, VCPU_FIELD(scratch[2]));
+            if (!t->pinned)
+                emit_load(&t->e, TEMP0, VCPU_FIELD(scratch[2]));
             stack_adjust(t, -(int32_t)natural_size(t));
         }
     } else {
@@ -200,9 +206,7 @@ static void emit_indirect(struct translator *t, bool call)
 
 static void emit_return(struct translator *t)
 {
-    stack_address(t, HOST_R12, 0);
-    access_check(t, (struct access){.size = natural_size(t)});
-    load_target(t);
+    load_target(t, access_stack(t, 0, (struct access){.size = natural_size(t)}));
     stack_adjust(t, (int32_t)(natural_size(t) + (t->d->z.raw.imm[0].value.u & 0xffff)));
     transfer_emit_dispatch(t);
 }

@@ -482,6 +482,8 @@ static void emit_tails(struct translator *t)
         emit_link(tail->site, t->e.at);
         if (tail->kind == TAIL_MISS)
             access_emit_miss(t, tail);
+        else if (tail->kind == TAIL_PIN)
+            pin_emit_miss(t, tail);
         else
             translator_emit_exit(t, tail->record);
     }
@@ -522,6 +524,7 @@ static bool keeps_cached(const struct translator *t, unsigned i)
 static void emit_body(struct translator *t, enum block_end end)
 {
     struct dbt_block *block = t->block;
+    const struct pin_zone *zone = t->zone;
 
     for (unsigned i = 0; i < t->count; i++) {
         bool native_end;
@@ -530,6 +533,9 @@ static void emit_body(struct translator *t, enum block_end end)
         t->flags_live = t->live_before[i] != 0;
         if (!keeps_cached(t, i))
             t->cached = HOST_NONE;
+        t->pinned = t->pinned_insn[i];
+        if (zone < t->zone + t->zone_count && zone->first == i)
+            pin_emit_check(t, zone++);
         native_end = !emit_insn(t);
         block->map[i].offset = (int16_t)t->d->offset;
         block->map[i].host_end = (uint16_t)(cache_offset(t, t->e.at) - block->start);
@@ -583,7 +589,9 @@ static void translator_init(struct translator *t, struct dbt_vm *vm,
     t->mode = mode;
     t->step = mode & (DBT_MODE_TF | DBT_MODE_ONE | DBT_MODE_DEBUG);
     t->out_of_meta = false;
-    t->count = t->tail_count = 0;
+    t->count = t->tail_count = t->zone_count = 0;
+    memset(t->pinned_insn, 0, sizeof(t->pinned_insn));
+    t->pinned = false;
     t->cached = HOST_NONE;
     t->e = (struct emitter){
         .at = vm->cache.rw + ALIGN_UP(vm->cache.used, 16u),
@@ -616,6 +624,7 @@ struct dbt_block *translate_block(struct dbt_vm *vm, const struct decode_feature
 
         t.block->length = (uint16_t)(last->offset + last->z.length - (int32_t)page_offset(&t));
         find_live_flags(&t, end);
+        pin_find_zones(&t);
     }
     t.block->seen = t.block->length ? t.block->length : 1;
     if (end == END_INVALID || end == END_CROSSING)

@@ -4,6 +4,7 @@
  *     translate.c  a basic block: decode, flag liveness, one instruction after another, its tails
  *     access.c     effective addresses and the inline TLB check before a memory access
  *     native.c     instructions re-emitted as themselves with host registers
+ *     pin.c        accesses relative to rsp that share one check
  *     stackops.c   push, pop, leave
  *     transfer.c   jumps, calls, returns, and how blocks are linked
  *
@@ -31,13 +32,20 @@
 
 /* Code that is reached rarely and lies behind the block. */
 struct tail {
-    enum { TAIL_MISS, TAIL_EXIT } kind;
+    enum { TAIL_MISS, TAIL_EXIT, TAIL_PIN } kind;
     bool flags_live; /* TAIL_MISS: rcx is in TEMP2, the flags are the guest's */
     enum dbt_bank bank;
-    uint32_t info;   /* TAIL_MISS: for stub_memory */
+    uint32_t info;   /* TAIL_MISS: for stub_memory; TAIL_PIN: pin_limit */
     uint8_t *site;   /* displacement that must lead here */
     uint8_t *resume; /* TAIL_MISS: where the access goes on */
     struct exit_record *record;
+};
+
+/* Instructions from `first` on that access [rsp + low, rsp + high), rsp as it is there. (pin.c) */
+struct pin_zone {
+    unsigned first;
+    int32_t low, high;
+    bool flags_live; /* there */
 };
 
 struct translator {
@@ -53,8 +61,12 @@ struct translator {
     struct decoded insn[MAX_BLOCK_INSNS];
     unsigned count;
     uint32_t live_before[MAX_BLOCK_INSNS]; /* arithmetic flags that must survive a check there */
-    const struct decoded *d;               /* the instruction being emitted */
-    bool flags_live;                       /* at its start */
+    struct pin_zone zone[MAX_BLOCK_INSNS];
+    unsigned zone_count;
+    bool pinned_insn[MAX_BLOCK_INSNS]; /* the instruction's stack access lies in a zone */
+    const struct decoded *d;           /* the instruction being emitted */
+    bool flags_live;                   /* at its start */
+    bool pinned;                       /* pinned_insn of it */
     /* The guest register among those in memory whose value TEMP2 holds too, or HOST_NONE. Memory is
      * always up to date as well. */
     uint8_t cached;
@@ -101,6 +113,22 @@ void access_emit_miss(struct translator *t, const struct tail *tail);
 void access_load_guest(struct translator *t, enum host_register to, unsigned guest);
 void access_store_guest(struct translator *t, unsigned guest, enum host_register from);
 
+/* The bank that the block's accesses use. */
+enum dbt_bank access_bank(const struct translator *t);
+/* Checks an access to [rsp + disp]; returns the operand to make it by, which may use TEMP0. Does
+ * not touch TEMP0 if the instruction is pinned. */
+struct host_memory access_stack(struct translator *t, int32_t disp, struct access access);
+
+/* --- pin.c --- */
+
+/* Finds the block's zones; the instructions and flag liveness are known. */
+void pin_find_zones(struct translator *t);
+/* The check of a zone, before its first instruction; and its tail. */
+void pin_emit_check(struct translator *t, const struct pin_zone *zone);
+void pin_emit_miss(struct translator *t, const struct tail *tail);
+/* [rsp + disp] within a zone. */
+struct host_memory pin_operand(int32_t disp);
+
 /* --- native.c --- */
 
 /* Emits the instruction; false when it cannot be native (then nothing was emitted and slow.c must
@@ -125,6 +153,8 @@ void stack_adjust(struct translator *t, int32_t by);
 void transfer_emit(struct translator *t); /* any of the control transfer classes */
 /* Goes on at page offset `target` of the same or another page. */
 void transfer_emit_edge(struct translator *t, int32_t target);
+/* A jump to where `record` (EXIT_CHAIN or EXIT_UNPIN) leads, to be patched once that is known. */
+void transfer_link_edge(struct translator *t, struct exit_record *record);
 /* The target's linear address is in TEMP0. */
 void transfer_emit_dispatch(struct translator *t);
 /* The same by one jump cache table, else to `miss`. */

@@ -47,6 +47,11 @@ struct dbt_tlb_entry {
 #define DBT_TLB_BITS 10
 #define DBT_TLB_SIZE (1u << DBT_TLB_BITS)
 #define DBT_TLB_GLOBAL (1u << 0)
+#define DBT_TLB_ENTRY_SHIFT 5
+_Static_assert(sizeof(struct dbt_tlb_entry) == 1u << DBT_TLB_ENTRY_SHIFT, "index arithmetic");
+
+/* Minus an address that is not canonical, nor is what PIN makes of it on the host. */
+#define DBT_PIN_NONE 0x8000000000000000ull
 
 /* What an unused neg_* of entry `index` holds: minus a non-canonical page whose index is far from
  * that, so that neither an address in it nor an access that reaches into it from below looks here.
@@ -114,8 +119,9 @@ enum dbt_mode {
     DBT_MODE_FLAT_CODE = 1u << 19, /* CS: base 0, limit 4 GiB; not in 64-bit code */
     DBT_MODE_ONE = 1u << 17,       /* never in dbt_vcpu.mode: a block of one instruction, run in an
                                       interrupt shadow */
-    DBT_MODE_CROSS = 1u << 18, /* never in dbt_vcpu.mode: a block of the one instruction that lies
-                                  on two pages */
+    DBT_MODE_CROSS = 1u << 18,  /* never in dbt_vcpu.mode: a block of the one instruction that lies
+                                   on two pages */
+    DBT_MODE_NO_PIN = 1u << 20, /* never in dbt_vcpu.mode: a block that checks each stack access */
 };
 
 struct dbt_vcpu {
@@ -139,7 +145,15 @@ struct dbt_vcpu {
     uint64_t page_number_mask;           /* ~0xfff */
     uint64_t scratch[8];
     uint64_t tsc_offset; /* guest TSC = host TSC + this */
-    void *host_stack;    /* the run loop's stack pointer, to leave from anywhere */
+    void *host_stack;    /* the run loop's stack pointer, 16-byte aligned, to leave from anywhere */
+    uint32_t resume_offset;  /* stub_memory: where the access goes on, in the code cache */
+    const void *resume_code; /* the same as an address */
+    /* The pinned stack page (pin.c): minus its linear address for the bank that pinned it, else
+     * DBT_PIN_NONE; what PIN holds; for stub_pin the highest offset in the page where the range
+     * may start, and where to go on if it cannot be pinned. */
+    uint64_t pin_neg[DBT_BANK_COUNT];
+    uint64_t pin_addend;
+    uint32_t pin_limit, unpinned_offset;
     struct dbt_vcpu *self;
 
     /* --- architectural state; C only, but for the segment bases --- */
@@ -236,6 +250,7 @@ enum mmu_access {
     MMU_IMPLICIT = 1 << 2, /* a supervisor access whatever the CPL, and never under SMAP's AC:
                               descriptor tables, TSS, IDT, exception frames */
     MMU_USER = 1 << 3,     /* with the rights of CPL 3 whatever the CPL */
+    MMU_QUIET = 1 << 4,    /* refused rather than set an accessed or dirty bit */
 };
 
 SILL_CHECKED enum dbt_result mmu_read(struct dbt_vcpu *v, gva_t address, void *to, unsigned size,

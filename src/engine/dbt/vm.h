@@ -33,6 +33,7 @@ struct dbt_vm {
     /* Stubs: offsets in the cache. */
     uint32_t stub_exit;   /* TEMP2: exit record's place in meta; leaves to the dispatcher */
     uint32_t stub_memory; /* TLB miss: TEMP0 linear, TEMP2 access; returns TEMP0 host address */
+    uint32_t stub_pin;    /* TEMP0: offset from the pinned page, where another page is wanted */
     uint32_t stub_leave;  /* registers already saved: back to dbt_enter's caller */
     uint32_t stub_lookup[DBT_MODE_SLOTS]; /* TEMP0: a rip that is not in the first jump table */
     uint32_t stub_miss;                   /* TEMP0: a rip that the dispatcher shall find */
@@ -72,6 +73,7 @@ struct dbt_runtime {
     uint32_t generation;  /* of the cache when jump and fetch tables were filled */
     unsigned mode_count;  /* jump cache tables known to this vCPU, in the VM's order */
     uint32_t modes[DBT_MODE_SLOTS];
+    uint32_t pin_drops;  /* how often the pinned page was let go by C */
     gpa_t writing;       /* latest write to a watched page: the page | 1, see smc_watch() */
     uint8_t leave;       /* enum leave_reason */
     bool thunk;          /* a slow path's thunk is what runs */
@@ -84,6 +86,7 @@ struct dbt_runtime {
     struct insn insn;                             /* the one insn_execute() works on */
     struct x86_vcpu_state scratch_state;
     uint8_t bounce[4096] __attribute__((aligned(64)));
+    uint8_t signal_stack[64 * 1024] __attribute__((aligned(64)));
     uint64_t large[64]; /* filter of 2 MiB regions filled from large pages, see mmu_flush_page() */
     uint64_t fetched[2][64]; /* filter of small pages fetched from, [1]: global ones */
     struct dbt_fetch_entry {
@@ -111,6 +114,10 @@ bool mmu_fetched_global(const struct dbt_vcpu *v, gva_t address);
 uint8_t *mmu_access_host(struct dbt_vcpu *v, gva_t address, unsigned size, bool write,
                          enum dbt_result *result);
 void mmu_drop_writable(struct dbt_vcpu *v, gpa_t page);
+/* The TLB bank that the vCPU's own accesses use now. */
+enum dbt_bank mmu_bank(const struct dbt_vcpu *v);
+/* Pins the page at `address` if it can be written to without a fault or a change to page tables. */
+bool mmu_pin(struct dbt_vcpu *v, gva_t address);
 
 /* Sees to it that writes to the page are noticed. Translation lock held. (smc.c) */
 void smc_watch(struct dbt_vm *vm, struct dbt_vcpu *v, gpa_t page);
