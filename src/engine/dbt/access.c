@@ -124,25 +124,40 @@ void access_effective(struct translator *t, const ZydisDecodedOperand *memory)
         emit_op_register(e, false, 0x0fb7, TEMP0, TEMP0); /* movzx TEMP0d, TEMP0w */
 }
 
-bool access_linear(struct translator *t, const ZydisDecodedOperand *memory)
+static unsigned segment_of(const ZydisDecodedOperand *memory)
 {
-    ZydisRegister segment = memory->mem.segment;
-
-    if (is_code64(t)) {
-        access_effective(t, memory);
-        if (segment == ZYDIS_REGISTER_FS || segment == ZYDIS_REGISTER_GS) {
-            unsigned number = segment == ZYDIS_REGISTER_FS ? X86_FS : X86_GS;
-
-            emit_load(&t->e, TEMP1, VCPU_FIELD(segment[number].base));
-            emit_lea(&t->e, TEMP0, (struct host_memory){.base = TEMP0, .index = TEMP1, .scale = 1});
-        }
-        return true;
+    switch (memory->mem.segment) {
+    case ZYDIS_REGISTER_ES:
+        return X86_ES;
+    case ZYDIS_REGISTER_CS:
+        return X86_CS;
+    case ZYDIS_REGISTER_SS:
+        return X86_SS;
+    case ZYDIS_REGISTER_FS:
+        return X86_FS;
+    case ZYDIS_REGISTER_GS:
+        return X86_GS;
+    default:
+        return X86_DS;
     }
-    if (!(t->mode & DBT_MODE_FLAT) || segment == ZYDIS_REGISTER_CS ||
-        segment == ZYDIS_REGISTER_FS || segment == ZYDIS_REGISTER_GS)
-        return false;
+}
+
+void access_segment(struct translator *t, const ZydisDecodedOperand *memory, struct access access)
+{
+    unsigned segment = segment_of(memory);
+
+    if (!is_code64(t)) {
+        segmented_linear(t, segment, access);
+    } else if (segment >= X86_FS) {
+        emit_load(&t->e, TEMP1, VCPU_FIELD(segment[segment].base));
+        emit_lea(&t->e, TEMP0, (struct host_memory){.base = TEMP0, .index = TEMP1, .scale = 1});
+    }
+}
+
+void access_linear(struct translator *t, const ZydisDecodedOperand *memory, struct access access)
+{
     access_effective(t, memory);
-    return true;
+    access_segment(t, memory, access);
 }
 
 enum dbt_bank access_bank(const struct translator *t)
@@ -209,8 +224,7 @@ struct host_memory access_stack(struct translator *t, int32_t disp, struct acces
 {
     if (t->pinned)
         return pin_operand(disp);
-    stack_address(t, HOST_RSP, disp);
-    access_check(t, access);
+    stack_locate(t, X86_RSP, disp, access);
     return host_at(TEMP0, 0);
 }
 

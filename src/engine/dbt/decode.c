@@ -149,13 +149,10 @@ static enum insn_class classify(const struct decoded *d, const struct decode_fea
 {
     const ZydisDecodedInstruction *z = &d->z;
     bool code64 = mode & DBT_MODE_CODE64;
-    /* Near branches and stack operations are native where the stack is flat and as wide as the
-     * code; elsewhere their C versions know the rules. */
-    bool flat_stack = !(mode & DBT_MODE_ALIGN) &&
-                      (code64 || ((mode & DBT_MODE_FLAT) && (mode & DBT_MODE_STACK32) &&
-                                  (mode & DBT_MODE_CODE32)));
-    bool flat_code = code64 || (mode & DBT_MODE_FLAT_CODE);
-    bool natural = z->operand_width == (code64 ? 64 : 32);
+    /* Which pushes, pops and near branches are native; their C versions check alignment, and know
+     * what an operand size prefix means to 64-bit code. */
+    bool stack_native = !(mode & DBT_MODE_ALIGN);
+    bool natural = z->operand_width == 64 || !code64;
 
     if (!features->extension[z->meta.isa_ext])
         return INSN_UNDEFINED;
@@ -173,18 +170,19 @@ static enum insn_class classify(const struct decoded *d, const struct decode_fea
     case ZYDIS_MNEMONIC_LEA:
         return INSN_LEA;
     case ZYDIS_MNEMONIC_PUSH:
-        if (is_system_register(d) || !flat_stack ||
+        if (is_system_register(d) || !stack_native ||
             !(natural || (z->operand_width == 16 && !d->memory)))
             return in_c(d);
         return INSN_PUSH;
     case ZYDIS_MNEMONIC_POP:
-        if (is_system_register(d) || d->memory || !flat_stack || !natural)
+        if (is_system_register(d) || d->memory || !stack_native || !natural ||
+            d->operand[0].reg.value == ZYDIS_REGISTER_SP)
             return in_c(d);
         return INSN_POP;
     case ZYDIS_MNEMONIC_LEAVE:
-        return flat_stack && natural ? INSN_LEAVE : in_c(d);
+        return stack_native && natural && z->operand_width == z->stack_width ? INSN_LEAVE : in_c(d);
     case ZYDIS_MNEMONIC_CALL:
-        if (is_far(d) || !flat_stack || !flat_code || !natural)
+        if (is_far(d) || !stack_native || !natural)
             return INSN_IN_C_END;
         return z->raw.imm[0].is_relative ? INSN_CALL : INSN_CALL_INDIRECT;
     case ZYDIS_MNEMONIC_JMP:
@@ -192,15 +190,15 @@ static enum insn_class classify(const struct decoded *d, const struct decode_fea
             return INSN_IN_C_END;
         if (z->raw.imm[0].is_relative)
             return INSN_JMP;
-        return flat_code ? INSN_JMP_INDIRECT : INSN_IN_C_END;
+        return INSN_JMP_INDIRECT;
     case ZYDIS_MNEMONIC_RET:
-        return !is_far(d) && flat_stack && flat_code && natural ? INSN_RET : INSN_IN_C_END;
+        return !is_far(d) && stack_native && natural ? INSN_RET : INSN_IN_C_END;
     case ZYDIS_MNEMONIC_JCXZ:
     case ZYDIS_MNEMONIC_JECXZ:
     case ZYDIS_MNEMONIC_JRCXZ:
-        return natural && z->address_width != 16 ? INSN_JRCXZ : INSN_IN_C_END;
+        return natural ? INSN_JRCXZ : INSN_IN_C_END;
     case ZYDIS_MNEMONIC_LOOP:
-        return natural && z->address_width != 16 ? INSN_LOOP : INSN_IN_C_END;
+        return natural ? INSN_LOOP : INSN_IN_C_END;
     case ZYDIS_MNEMONIC_LOOPE:
     case ZYDIS_MNEMONIC_LOOPNE:
         return INSN_IN_C_END;
@@ -229,8 +227,8 @@ static enum insn_class classify(const struct decoded *d, const struct decode_fea
     case ZYDIS_MNEMONIC_PUSHFD:
     case ZYDIS_MNEMONIC_PUSHFQ:
         /* RF, which the image leaves out, is set only while debugging. */
-        return flat_stack && natural && !(mode & (DBT_MODE_VM86 | DBT_MODE_DEBUG)) ? INSN_PUSHF
-                                                                                   : in_c(d);
+        return stack_native && natural && !(mode & (DBT_MODE_VM86 | DBT_MODE_DEBUG)) ? INSN_PUSHF
+                                                                                     : in_c(d);
     case ZYDIS_MNEMONIC_RDTSC:
         return (mode & DBT_MODE_CPL_MASK) == 0 ? INSN_RDTSC : in_c(d);
     case ZYDIS_MNEMONIC_CMPXCHG16B:

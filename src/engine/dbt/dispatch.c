@@ -108,8 +108,11 @@ static enum dbt_result enter_crossing(struct dbt_vcpu *v, const void **code)
     if (!dispatch_linear_rip(v, &linear) || mmu_fetch(v, linear, &gpa, &host) == DBT_FAULT)
         return DBT_FAULT;
     next = ALIGN_DOWN(linear, GUEST_PAGE_SIZE) + GUEST_PAGE_SIZE;
-    if (!(v->mode & DBT_MODE_CODE64))
+    if (!(v->mode & DBT_MODE_CODE64)) {
         next = (uint32_t)next;
+        if (dbt_rip_of(v, next) > v->segment[X86_CS].limit)
+            return dbt_raise_error(v, X86_VECTOR_GP, 0);
+    }
     if (mmu_fetch(v, next, &second, &second_host) == DBT_FAULT)
         return DBT_FAULT;
     if (!host || !second_host)

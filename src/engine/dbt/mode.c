@@ -5,7 +5,7 @@
  *
  * Bits that mean nothing in a mode are 0 in it, so that one block serves all their values.
  */
-#include "engine/dbt/vcpu.h"
+#include "engine/dbt/segment.h"
 #include "x86/arch.h"
 
 static uint32_t fpu_bits(const struct dbt_vcpu *v)
@@ -44,6 +44,21 @@ static bool is_flat(const struct x86_segment *s, bool protected)
     return !protected || (s->attributes & mask) == writable_data;
 }
 
+/* Code size, and how the code segment lies in pages. */
+static uint32_t code_bits(const struct x86_segment *cs)
+{
+    uint64_t end = cs->base + cs->limit + 1;
+
+    if (cs->attributes & X86_SEGMENT_DB) {
+        if (cs->base == 0 && cs->limit == 0xffffffff)
+            return DBT_MODE_CODE32 | DBT_MODE_FLAT_CODE;
+    } else if (cs->limit > 0xffff) {
+        return DBT_MODE_RAGGED_CODE;
+    }
+    return (cs->attributes & X86_SEGMENT_DB ? DBT_MODE_CODE32 : 0) |
+           ((cs->base | end) & (GUEST_PAGE_SIZE - 1) ? DBT_MODE_RAGGED_CODE : 0);
+}
+
 /* Code and stack sizes, and whether the data segments can be ignored. */
 static uint32_t segment_bits(const struct dbt_vcpu *v, bool protected)
 {
@@ -55,14 +70,12 @@ static uint32_t segment_bits(const struct dbt_vcpu *v, bool protected)
         if (cs & X86_SEGMENT_L)
             return mode | DBT_MODE_CODE64;
     }
-    if (cs & X86_SEGMENT_DB)
-        mode |= DBT_MODE_CODE32;
     if (v->segment[X86_SS].attributes & X86_SEGMENT_DB)
         mode |= DBT_MODE_STACK32;
-    if (v->segment[X86_CS].base == 0 && v->segment[X86_CS].limit == 0xffffffff)
-        mode |= DBT_MODE_FLAT_CODE;
-    if (is_flat(&v->segment[X86_DS], protected) && is_flat(&v->segment[X86_ES], protected) &&
-        is_flat(&v->segment[X86_SS], protected))
+    mode |= code_bits(&v->segment[X86_CS]);
+    /* Code of 16 bits seldom has flat segments, and in real mode changes them often. */
+    if ((mode & DBT_MODE_CODE32) && is_flat(&v->segment[X86_DS], protected) &&
+        is_flat(&v->segment[X86_ES], protected) && is_flat(&v->segment[X86_SS], protected))
         mode |= DBT_MODE_FLAT;
     return mode;
 }
@@ -92,4 +105,6 @@ void mode_update(struct dbt_vcpu *v)
     if (has_instruction_breakpoint(v->dr7))
         mode |= DBT_MODE_DEBUG;
     v->mode = mode;
+    if (!(mode & DBT_MODE_CODE64))
+        segment_update_ends(v);
 }

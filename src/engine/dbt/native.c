@@ -389,24 +389,23 @@ static void emit_moffs(struct translator *t)
                    host_at(TEMP0, 0));
 }
 
-bool native_emit(struct translator *t, bool prepared)
+void native_emit(struct translator *t, bool prepared)
 {
     struct encoding enc;
     uint8_t guest_of_temp[3];
     const struct decoded *d = t->d;
 
     if (d->memory && !prepared && !t->pinned) {
-        if (!access_linear(t, d->memory))
-            return false;
+        access_linear(t, d->memory, native_access(d));
         access_check(t, native_access(d));
     }
     if (is_short_inc_dec(d)) {
         emit_short_inc_dec(t);
-        return true;
+        return;
     }
     if (is_moffs(d)) {
         emit_moffs(t);
-        return true;
+        return;
     }
 
     encoding_of(d, &enc);
@@ -435,7 +434,6 @@ bool native_emit(struct translator *t, bool prepared)
             if (enc.field[f].used && enc.field[f].gpr && enc.field[f].written &&
                 enc.field[f].host == temps[i] && guest_of_temp[i] == enc.field[f].number)
                 access_store_guest(t, guest_of_temp[i], temps[i]);
-    return true;
 }
 
 void native_emit_lea(struct translator *t)
@@ -473,16 +471,14 @@ void native_emit_lea(struct translator *t)
  * address + (offset >> log2(width)) * (width / 8), signed. All of it without touching flags, since
  * ZF keeps its value across these instructions.
  */
-bool native_emit_bit_memory(struct translator *t)
+void native_emit_bit_memory(struct translator *t)
 {
     struct emitter *e = &t->e;
     unsigned width = t->d->z.operand_width;
     unsigned log = width == 64 ? 6 : width == 32 ? 5 : 4;
     unsigned guest = decode_gpr_number(t->d->operand[1].reg.value);
 
-    /* The moved address wraps at the address width, before a segment base is added. */
-    if ((is_code64(t) && t->d->z.address_width != 64) || !access_linear(t, t->d->memory))
-        return false;
+    access_effective(t, t->d->memory);
     access_load_guest(t, TEMP1, guest);
     if (width == 32)
         emit_op_register(e, true, 0x63, TEMP1, TEMP1); /* movsxd */
@@ -492,8 +488,12 @@ bool native_emit_bit_memory(struct translator *t)
     emit_mov_u32(e, TEMP2, log);
     emit_sarx(e, TEMP1, TEMP1, TEMP2);
     emit_lea(e, TEMP0, (struct host_memory){.base = TEMP0, .index = TEMP1, .scale = width / 8});
-    if (!is_code64(t))
+    /* The moved address wraps at the address width, before a segment's base is added. */
+    if (t->d->z.address_width == 32)
         emit_mov32(e, TEMP0, TEMP0);
+    else if (t->d->z.address_width == 16)
+        emit_op_register(e, false, 0x0fb7, TEMP0, TEMP0); /* movzx TEMP0d, TEMP0w */
+    access_segment(t, t->d->memory, native_access(t->d));
     access_check(t, native_access(t->d));
 
     /* The offset within the word: its low `log` bits. */
@@ -506,7 +506,6 @@ bool native_emit_bit_memory(struct translator *t)
     if (width == 16)
         emit_byte(e, 0x66);
     emit_op_memory(e, width == 64, 0x0f00 | t->d->z.opcode, TEMP1, host_at(TEMP0, 0));
-    return true;
 }
 
 /* The requested components (EDX:EAX) are limited to the guest's XCR0: the host's may be larger. */
@@ -515,12 +514,10 @@ void native_emit_xsave(struct translator *t, bool prepared)
     struct emitter *e = &t->e;
 
     if (!prepared) {
-        if (!access_linear(t, t->d->memory)) {
-            translator_emit_exit(t, translator_record(t, EXIT_SLOW, t->d->offset));
-            return;
-        }
-        access_check(t,
-                     (struct access){.size = DBT_XSAVE_SIZE, .write = native_access(t->d).write});
+        struct access access = {.size = DBT_XSAVE_SIZE, .write = native_access(t->d).write};
+
+        access_linear(t, t->d->memory, access);
+        access_check(t, access);
     }
     emit_mov(e, TEMP1, HOST_RAX);
     emit_mov(e, TEMP2, HOST_RDX);

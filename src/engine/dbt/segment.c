@@ -195,12 +195,17 @@ enum dbt_result segment_fetch(struct dbt_vcpu *v, unsigned reg, uint16_t selecto
     return segment_fetch_stack(v, selector, cpl, X86_VECTOR_GP, 0, out);
 }
 
+static bool segment_expands_down(const struct x86_segment *s)
+{
+    return (s->attributes & (X86_SEGMENT_S | X86_TYPE_CODE | X86_TYPE_EXPAND_DOWN)) ==
+           (X86_SEGMENT_S | X86_TYPE_EXPAND_DOWN);
+}
+
 bool segment_contains(const struct x86_segment *s, uint64_t offset, unsigned size)
 {
     uint64_t last = offset + size - 1;
 
-    if ((s->attributes & (X86_SEGMENT_S | X86_TYPE_CODE | X86_TYPE_EXPAND_DOWN)) ==
-        (X86_SEGMENT_S | X86_TYPE_EXPAND_DOWN)) {
+    if (segment_expands_down(s)) {
         uint64_t top = s->attributes & X86_SEGMENT_DB ? 0xffffffff : 0xffff;
 
         return offset > s->limit && last <= top;
@@ -220,6 +225,19 @@ static bool segment_allows(const struct dbt_vcpu *v, const struct x86_segment *s
     if (access & MMU_WRITE)
         return !(type & X86_TYPE_CODE) && (type & X86_TYPE_WRITABLE);
     return !(type & X86_TYPE_CODE) || (type & X86_TYPE_READABLE);
+}
+
+void segment_update_ends(struct dbt_vcpu *v)
+{
+    for (unsigned reg = 0; reg < X86_SEGMENT_COUNT; reg++) {
+        const struct x86_segment *s = &v->segment[reg];
+        uint64_t neg_end = segment_expands_down(s) ? 0 : -((uint64_t)s->limit + 1);
+
+        v->ends.neg_read[reg] = segment_allows(v, s, MMU_READ) ? neg_end : 0;
+        v->ends.neg_write[reg] = segment_allows(v, s, MMU_WRITE) ? neg_end : 0;
+    }
+    v->ends.neg_code = -((uint64_t)v->segment[X86_CS].limit + 1);
+    v->ends.neg_code_base = -(uint32_t)v->segment[X86_CS].base;
 }
 
 enum dbt_result segment_linear(struct dbt_vcpu *v, unsigned reg, uint64_t offset, unsigned size,

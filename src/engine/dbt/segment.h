@@ -112,6 +112,9 @@ void segment_fetch_real(const struct dbt_vcpu *v, unsigned reg, uint16_t selecto
 /* The null segment; `dpl` is kept for SS, whose DPL is the CPL. */
 void segment_make_null(struct x86_segment *s, uint16_t selector, unsigned dpl);
 
+/* Fills v->ends from the segment registers and v->mode. */
+void segment_update_ends(struct dbt_vcpu *v);
+
 /* Whether `size` bytes at `offset` are within the limit. */
 bool segment_contains(const struct x86_segment *s, uint64_t offset, unsigned size);
 

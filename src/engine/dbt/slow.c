@@ -84,6 +84,14 @@ static struct slow_entry *entry_for(struct dbt_vcpu *v, const uint8_t *bytes, un
     return &v->runtime->slow->entry[key * 0x9e3779b97f4a7c15ull >> 56];
 }
 
+/* #GP(0) if `length` bytes at rip reach beyond the code segment. */
+static enum dbt_result check_fetch(struct dbt_vcpu *v, unsigned length)
+{
+    if (!(v->mode & DBT_MODE_CODE64) && v->rip + length - 1 > v->segment[X86_CS].limit)
+        return dbt_raise_error(v, X86_VECTOR_GP, 0);
+    return DBT_NEXT;
+}
+
 /* The decoded instruction at rip, from the table or new. DBT_FAULT: #PF, #GP or #UD recorded. */
 static enum dbt_result decode_at(struct dbt_vcpu *v, struct slow_entry **out)
 {
@@ -103,7 +111,7 @@ static enum dbt_result decode_at(struct dbt_vcpu *v, struct slow_entry **out)
         if (e->valid && e->mode == v->mode && e->length <= count &&
             !memcmp(e->bytes, bytes, e->length)) {
             *out = e;
-            return DBT_NEXT;
+            return check_fetch(v, e->length);
         }
         e->valid = false;
         if (decode_one(&e->decoded, &v->vm->features, v->mode, bytes, count, &too_short))
@@ -112,7 +120,7 @@ static enum dbt_result decode_at(struct dbt_vcpu *v, struct slow_entry **out)
             return dbt_raise(v, X86_VECTOR_UD);
         if (count == 15)
             return dbt_raise_error(v, X86_VECTOR_GP, 0); /* longer than 15 bytes */
-        if (fetch_more(v, bytes, &count) == DBT_FAULT)
+        if (check_fetch(v, count + 1) == DBT_FAULT || fetch_more(v, bytes, &count) == DBT_FAULT)
             return DBT_FAULT;
     }
     e->valid = true;
@@ -123,7 +131,7 @@ static enum dbt_result decode_at(struct dbt_vcpu *v, struct slow_entry **out)
     e->decoded.offset = 0;
     decode_to_insn(&e->decoded, bytes, &e->insn);
     *out = e;
-    return DBT_NEXT;
+    return check_fetch(v, e->length);
 }
 
 static bool make_thunk(struct dbt_vcpu *v, struct slow_entry *e)

@@ -1,32 +1,67 @@
 /*
- * push, pop and leave on a flat stack as wide as the code (64-bit code, or 32-bit code with flat
- * segments); decode.c sends the other combinations to C. The stack pointer moves only after the
- * access, so that a fault leaves the instruction undone.
+ * push, pop and leave. The stack pointer moves only after the access, so that a fault leaves the
+ * instruction undone. Outside 64-bit mode the stack lies in SS, its pointer has 16 or 32 bits
+ * whatever the operand has, and wraps there.
  */
 #include "engine/dbt/translator.h"
 
 #define HOST_SP HOST_RSP
 #define HOST_BP HOST_R13
 
-static unsigned natural_size(const struct translator *t)
+static unsigned operand_size(const struct translator *t)
 {
-    return is_code64(t) ? 8 : 4;
+    return t->d->z.operand_width / 8;
 }
 
-void stack_address(struct translator *t, enum host_register base, int32_t disp)
+/* The stack pointer has 16 bits. */
+static bool is_stack16(const struct translator *t)
 {
-    if (is_code64(t))
-        emit_lea(&t->e, TEMP0, host_at(base, disp));
-    else
-        emit_lea32(&t->e, TEMP0, host_at(base, disp));
+    return !(t->mode & (DBT_MODE_CODE64 | DBT_MODE_STACK32));
+}
+
+void stack_locate(struct translator *t, unsigned guest, int32_t disp, struct access access)
+{
+    if (is_code64(t)) {
+        emit_lea(&t->e, TEMP0, host_at(regmap_host(guest), disp));
+    } else {
+        emit_lea32(&t->e, TEMP0, host_at(regmap_host(guest), disp));
+        if (is_stack16(t))
+            emit_op_register(&t->e, false, 0x0fb7, TEMP0, TEMP0); /* movzx TEMP0d, TEMP0w */
+        segmented_linear(t, X86_SS, access);
+    }
+    access_check(t, access);
+}
+
+/* The stack pointer = a host register + disp, as far as it reaches. */
+static void set_pointer(struct translator *t, enum host_register base, int32_t disp)
+{
+    if (is_code64(t)) {
+        emit_lea(&t->e, HOST_SP, host_at(base, disp));
+    } else if (is_stack16(t)) {
+        emit_lea32(&t->e, TEMP1, host_at(base, disp));
+        emit_byte(&t->e, 0x66);
+        emit_mov32(&t->e, HOST_SP, TEMP1);
+    } else {
+        emit_lea32(&t->e, HOST_SP, host_at(base, disp));
+    }
 }
 
 void stack_adjust(struct translator *t, int32_t by)
 {
-    if (is_code64(t))
-        emit_lea(&t->e, HOST_SP, host_at(HOST_SP, by));
-    else
-        emit_lea32(&t->e, HOST_SP, host_at(HOST_SP, by));
+    set_pointer(t, HOST_SP, by);
+}
+
+/* 16 bits leave the rest of the register alone. */
+static void load_sized(struct translator *t, unsigned size, enum host_register to,
+                       struct host_memory at)
+{
+    if (size == 8) {
+        emit_load(&t->e, to, at);
+        return;
+    }
+    if (size == 2)
+        emit_byte(&t->e, 0x66);
+    emit_load32(&t->e, to, at);
 }
 
 static void store_sized(struct translator *t, unsigned size, struct host_memory at,
@@ -49,18 +84,12 @@ static struct host_memory push_place(struct translator *t, unsigned size)
 /* push of a memory operand: both places are checked before anything changes. */
 static void push_memory(struct translator *t)
 {
-    unsigned size = natural_size(t);
+    unsigned size = operand_size(t);
     struct host_memory at;
 
-    if (!access_linear(t, t->d->memory)) {
-        translator_emit_exit(t, translator_record(t, EXIT_SLOW, t->d->offset));
-        return;
-    }
+    access_linear(t, t->d->memory, (struct access){.size = size});
     access_check(t, (struct access){.size = size});
-    if (size == 8)
-        emit_load(&t->e, TEMP1, host_at(TEMP0, 0));
-    else
-        emit_load32(&t->e, TEMP1, host_at(TEMP0, 0));
+    load_sized(t, size, TEMP1, host_at(TEMP0, 0));
     if (!t->pinned)
         emit_store(&t->e, VCPU_FIELD(scratch[2]), TEMP1);
     at = push_place(t, size);
@@ -75,7 +104,7 @@ static void push_memory(struct translator *t)
 void stack_emit_pushf(struct translator *t)
 {
     struct emitter *e = &t->e;
-    unsigned size = natural_size(t);
+    unsigned size = operand_size(t);
     struct host_memory at = push_place(t, size);
 
     emit_mov(e, TEMP2, HOST_SP);
@@ -98,7 +127,7 @@ void stack_emit_pushf(struct translator *t)
 void stack_emit_push(struct translator *t)
 {
     const ZydisDecodedOperand *o = &t->d->operand[0];
-    unsigned size = t->d->z.operand_width == 16 ? 2 : natural_size(t);
+    unsigned size = operand_size(t);
     struct host_memory at;
 
     if (t->d->memory) {
@@ -126,17 +155,15 @@ void stack_emit_push(struct translator *t)
 void stack_emit_pop(struct translator *t)
 {
     unsigned guest = decode_gpr_number(t->d->operand[0].reg.value);
-    unsigned size = natural_size(t);
+    unsigned size = operand_size(t);
     enum host_register host = regmap_host(guest);
     struct host_memory at = access_stack(t, 0, (struct access){.size = size});
 
     if (host == HOST_NONE) {
         emit_load(&t->e, TEMP1, at);
         access_store_guest(t, guest, TEMP1);
-    } else if (size == 8) {
-        emit_load(&t->e, host, at);
     } else {
-        emit_load32(&t->e, host, at);
+        load_sized(t, size, host, at);
     }
     if (guest != X86_RSP) /* pop rsp: the popped value stays */
         stack_adjust(t, (int32_t)size);
@@ -144,15 +171,9 @@ void stack_emit_pop(struct translator *t)
 
 void stack_emit_leave(struct translator *t)
 {
-    unsigned size = natural_size(t);
+    unsigned size = operand_size(t);
 
-    stack_address(t, HOST_BP, 0);
-    access_check(t, (struct access){.size = size});
-    if (size == 8) {
-        emit_lea(&t->e, HOST_SP, host_at(HOST_BP, 8));
-        emit_load(&t->e, HOST_BP, host_at(TEMP0, 0));
-    } else {
-        emit_lea32(&t->e, HOST_SP, host_at(HOST_BP, 4));
-        emit_load32(&t->e, HOST_BP, host_at(TEMP0, 0));
-    }
+    stack_locate(t, X86_RBP, 0, (struct access){.size = size});
+    set_pointer(t, HOST_BP, (int32_t)size);
+    load_sized(t, size, HOST_BP, host_at(TEMP0, 0));
 }

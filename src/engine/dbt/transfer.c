@@ -94,15 +94,20 @@ void transfer_emit_edge(struct translator *t, int32_t target)
     transfer_emit_dispatch(t);
 }
 
+void transfer_link_site(struct translator *t, uint8_t *site, int32_t target)
+{
+    struct exit_record *record = translator_record(t, t->step ? EXIT_AT : EXIT_CHAIN, target);
+
+    if (record)
+        record->patch = cache_offset(t, site);
+    translator_tail_exit(t, site, record);
+}
+
 /* As transfer_emit_edge(), reached by a conditional jump whose displacement is at `site`. */
 static void conditional_edge(struct translator *t, uint8_t *site, int32_t target)
 {
     if (same_page(target)) {
-        struct exit_record *record = translator_record(t, t->step ? EXIT_AT : EXIT_CHAIN, target);
-
-        if (record)
-            record->patch = cache_offset(t, site);
-        translator_tail_exit(t, site, record);
+        transfer_link_site(t, site, target);
         return;
     }
     if (!t->e.overflow)
@@ -180,11 +185,10 @@ static void emit_indirect(struct translator *t, bool call)
     const ZydisDecodedOperand *o = &t->d->operand[0];
 
     if (t->d->memory) {
-        if (!access_linear(t, t->d->memory)) {
-            translator_emit_exit(t, translator_record(t, EXIT_SLOW, t->d->offset));
-            return;
-        }
-        access_check(t, (struct access){.size = natural_size(t)});
+        struct access access = {.size = natural_size(t)};
+
+        access_linear(t, t->d->memory, access);
+        access_check(t, access);
         load_target(t, host_at(TEMP0, 0));
         if (call) {
             if (!t->pinned)
@@ -236,8 +240,21 @@ static void emit_counter_branch(struct translator *t, bool loop)
     transfer_emit_edge(t, loop ? relative_target(t) : next_offset(t));
 }
 
+/* 64-bit code, or what is like it but for the size: flat 32-bit code on a flat 32-bit stack. */
+static bool is_plain(const struct translator *t)
+{
+    const uint32_t flat = DBT_MODE_FLAT | DBT_MODE_FLAT_CODE | DBT_MODE_STACK32;
+
+    return is_code64(t) ||
+           ((t->mode & flat) == flat && t->d->z.operand_width == 32 && t->d->z.address_width == 32);
+}
+
 void transfer_emit(struct translator *t)
 {
+    if (!is_plain(t)) {
+        segmented_emit_transfer(t);
+        return;
+    }
     switch (t->d->class) {
     case INSN_JMP:
         transfer_emit_edge(t, relative_target(t));

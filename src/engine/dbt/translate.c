@@ -243,7 +243,7 @@ static uint32_t flags_needed_after(struct translator *t, enum block_end end)
     int32_t next = last->offset + last->z.length;
     int32_t target = next + (int32_t)last->z.raw.imm[0].value.s;
 
-    if (t->step)
+    if (t->step || (end == END_BRANCH && segmented_wraps(t, last)))
         return FLAGS_ARITH;
     if (end != END_BRANCH)
         return end == END_NEXT ? flags_needed_at(t, next) : FLAGS_ARITH;
@@ -407,10 +407,11 @@ static bool emit_insn(struct translator *t)
 {
     switch (t->d->class) {
     case INSN_NATIVE:
-        if (((t->mode & DBT_MODE_ALIGN) && t->d->memory) || !native_emit(t, false)) {
+        if ((t->mode & DBT_MODE_ALIGN) && t->d->memory) {
             emit_slow(t);
             return false;
         }
+        native_emit(t, false);
         return true;
     case INSN_NOTHING:
         return true;
@@ -440,10 +441,11 @@ static bool emit_insn(struct translator *t)
         stack_emit_leave(t);
         return true;
     case INSN_BIT_MEMORY:
-        if ((t->mode & DBT_MODE_ALIGN) || !native_emit_bit_memory(t)) {
+        if (t->mode & DBT_MODE_ALIGN) {
             emit_slow(t);
             return false;
         }
+        native_emit_bit_memory(t);
         return true;
     case INSN_XSAVE:
         native_emit_xsave(t, false);
@@ -552,8 +554,10 @@ static void emit_body(struct translator *t, enum block_end end)
         translator_emit_exit(t, translator_record(t, EXIT_UNDEFINED, next));
     else if (end == END_CROSSING && t->count == 0)
         translator_emit_exit(t, translator_record(t, t->step ? EXIT_SLOW : EXIT_CROSS, next));
-    else
+    else if (is_code64(t))
         transfer_emit_edge(t, next);
+    else
+        segmented_emit_next(t, next);
 }
 
 /* Host code for the decoded block; enters it in the cache. NULL when there is no room. */
@@ -565,6 +569,7 @@ static struct dbt_block *emit_block(struct translator *t, enum block_end end)
 
     emit_entry(t);
     t->d = t->count ? &t->insn[0] : &none;
+    segmented_check_block(t, !t->count || t->live_before[0] != 0);
     if (t->count && closes_loop(t) && !t->step)
         transfer_emit_poll(t, t->live_before[0] != 0);
     emit_body(t, end);

@@ -6,7 +6,9 @@
  *     native.c     instructions re-emitted as themselves with host registers
  *     pin.c        accesses relative to rsp that share one check
  *     stackops.c   push, pop, leave
+ *     segmented.c  offsets in segments, outside 64-bit code
  *     transfer.c   jumps, calls, returns, and how blocks are linked
+ *     segmented_transfer.c  the same for code that is neither 64-bit nor flat
  *
  * A block's host code is laid out as
  *
@@ -102,9 +104,10 @@ struct access {
 
 /* TEMP0 = effective address, without segment base, truncated to the address width (uses TEMP1). */
 void access_effective(struct translator *t, const ZydisDecodedOperand *memory);
-/* TEMP0 = linear address of the operand (uses TEMP1). False if segmentation makes it C's business.
- */
-bool access_linear(struct translator *t, const ZydisDecodedOperand *memory);
+/* TEMP0 = linear address of the operand, where its segment allows the access. */
+void access_linear(struct translator *t, const ZydisDecodedOperand *memory, struct access access);
+/* The second half of that: TEMP0 is the effective address already. */
+void access_segment(struct translator *t, const ZydisDecodedOperand *memory, struct access access);
 /* TEMP0 = host address of what TEMP0 names; clobbers TEMP1, TEMP2, and the flags if dead. */
 void access_check(struct translator *t, struct access access);
 /* The out-of-line part of a check. */
@@ -129,14 +132,38 @@ void pin_emit_miss(struct translator *t, const struct tail *tail);
 /* [rsp + disp] within a zone. */
 struct host_memory pin_operand(int32_t disp);
 
+/* --- segmented.c; not for 64-bit code --- */
+
+/* Goes to `record` if `size` bytes at offset TEMP0 reach beyond the end that `neg_end` (in
+ * v->ends) tells. Clobbers TEMP1 and TEMP2, and the flags if they are not live. */
+void segmented_check(struct translator *t, struct host_memory neg_end, unsigned size,
+                     bool flags_live, struct exit_record *record);
+/* TEMP0 = linear address of offset TEMP0 in the segment; slow.c does the instruction where the
+ * segment does not allow it. */
+void segmented_linear(struct translator *t, unsigned segment, struct access access);
+/* `to` (TEMP0 or TEMP1) = the rip of page offset `offset`; clobbers TEMP2. */
+void segmented_load_rip(struct translator *t, enum host_register to, int32_t offset);
+/* TEMP0 = linear address of rip TEMP0; goes to `beyond` if CS does not reach that far. */
+void segmented_code_linear(struct translator *t, bool flags_live, struct exit_record *beyond);
+/* At the start of a block: all of it lies within CS, or slow.c does the first instruction. */
+void segmented_check_block(struct translator *t, bool flags_live);
+
+/* --- segmented_transfer.c; not for 64-bit code --- */
+
+/* Near control transfers that transfer_emit() has no use for. */
+void segmented_emit_transfer(struct translator *t);
+/* Goes on at page offset `target` of the same or the next page, without a jump of the guest's. */
+void segmented_emit_next(struct translator *t, int32_t target);
+/* A relative jump may lead elsewhere than its displacement says. Any code. */
+bool segmented_wraps(const struct translator *t, const struct decoded *d);
+
 /* --- native.c --- */
 
-/* Emits the instruction; false when it cannot be native (then nothing was emitted and slow.c must
- * do it). `prepared`: TEMP0 already holds the host address of the memory operand. */
-bool native_emit(struct translator *t, bool prepared);
+/* Emits the instruction. `prepared`: TEMP0 already holds the host address of the memory operand. */
+void native_emit(struct translator *t, bool prepared);
 struct access native_access(const struct decoded *d);
 void native_emit_lea(struct translator *t);
-bool native_emit_bit_memory(struct translator *t); /* false as above */
+void native_emit_bit_memory(struct translator *t);
 void native_emit_xsave(struct translator *t, bool prepared);
 
 /* --- stackops.c --- */
@@ -144,15 +171,17 @@ void stack_emit_push(struct translator *t);
 void stack_emit_pop(struct translator *t);
 void stack_emit_pushf(struct translator *t);
 void stack_emit_leave(struct translator *t);
-/* TEMP0 = linear address of [base + disp] on the stack. */
-void stack_address(struct translator *t, enum host_register base, int32_t disp);
-/* Moves the stack pointer, without touching flags. */
+/* TEMP0 = host address of [guest register + disp] on the stack. Clobbers as access_check(). */
+void stack_locate(struct translator *t, unsigned guest, int32_t disp, struct access access);
+/* Moves the stack pointer, without touching flags. Clobbers TEMP1. */
 void stack_adjust(struct translator *t, int32_t by);
 
 /* --- transfer.c --- */
 void transfer_emit(struct translator *t); /* any of the control transfer classes */
 /* Goes on at page offset `target` of the same or another page. */
 void transfer_emit_edge(struct translator *t, int32_t target);
+/* The displacement at `site` is to lead to page offset `target` of the same page. */
+void transfer_link_site(struct translator *t, uint8_t *site, int32_t target);
 /* A jump to where `record` (EXIT_CHAIN or EXIT_UNPIN) leads, to be patched once that is known. */
 void transfer_link_edge(struct translator *t, struct exit_record *record);
 /* The target's linear address is in TEMP0. */

@@ -106,22 +106,36 @@ enum dbt_mode {
     DBT_MODE_STACK32 = 1u << 4, /* SS.B */
     DBT_MODE_PROTECTED = 1u << 5,
     DBT_MODE_VM86 = 1u << 6,
-    DBT_MODE_AC = 1u << 7,         /* supervisor with SMAP open, or SMAP off: which TLB bank */
-    DBT_MODE_FLAT = 1u << 8,       /* DS, ES and SS: base 0, limit 4 GiB, writable */
-    DBT_MODE_NO_X87 = 1u << 9,     /* CR0.EM or TS: #NM/#UD checks in C */
-    DBT_MODE_NO_SSE = 1u << 10,    /* CR0.EM, TS or not CR4.OSFXSR */
-    DBT_MODE_NO_AVX = 1u << 11,    /* not XCR0.AVX, not OSXSAVE, or TS */
-    DBT_MODE_TF = 1u << 12,        /* single step: blocks of one instruction */
-    DBT_MODE_DEBUG = 1u << 13,     /* instruction breakpoints armed in DR7 */
-    DBT_MODE_LMA = 1u << 14,       /* long mode active (so compatibility mode when not CODE64) */
-    DBT_MODE_ALIGN = 1u << 15,     /* alignment checking on (CPL 3, AM and AC) */
-    DBT_MODE_MP_TS = 1u << 16,     /* CR0.MP and TS: WAIT traps */
-    DBT_MODE_FLAT_CODE = 1u << 19, /* CS: base 0, limit 4 GiB; not in 64-bit code */
-    DBT_MODE_ONE = 1u << 17,       /* never in dbt_vcpu.mode: a block of one instruction, run in an
-                                      interrupt shadow */
+    DBT_MODE_AC = 1u << 7,           /* supervisor with SMAP open, or SMAP off: which TLB bank */
+    DBT_MODE_FLAT = 1u << 8,         /* 32-bit code; DS, ES and SS: base 0, limit 4 GiB, writable */
+    DBT_MODE_NO_X87 = 1u << 9,       /* CR0.EM or TS: #NM/#UD checks in C */
+    DBT_MODE_NO_SSE = 1u << 10,      /* CR0.EM, TS or not CR4.OSFXSR */
+    DBT_MODE_NO_AVX = 1u << 11,      /* not XCR0.AVX, not OSXSAVE, or TS */
+    DBT_MODE_TF = 1u << 12,          /* single step: blocks of one instruction */
+    DBT_MODE_DEBUG = 1u << 13,       /* instruction breakpoints armed in DR7 */
+    DBT_MODE_LMA = 1u << 14,         /* long mode active (so compatibility mode when not CODE64) */
+    DBT_MODE_ALIGN = 1u << 15,       /* alignment checking on (CPL 3, AM and AC) */
+    DBT_MODE_MP_TS = 1u << 16,       /* CR0.MP and TS: WAIT traps */
+    DBT_MODE_FLAT_CODE = 1u << 19,   /* 32-bit code; CS: base 0, limit 4 GiB */
+    DBT_MODE_RAGGED_CODE = 1u << 21, /* CS begins or ends inside a page, or is a 16-bit segment of
+                                        more than 64 KiB */
+    DBT_MODE_ONE = 1u << 17,    /* never in dbt_vcpu.mode: a block of one instruction, run in an
+                                   interrupt shadow */
     DBT_MODE_CROSS = 1u << 18,  /* never in dbt_vcpu.mode: a block of the one instruction that lies
                                    on two pages */
     DBT_MODE_NO_PIN = 1u << 20, /* never in dbt_vcpu.mode: a block that checks each stack access */
+};
+
+/*
+ * What translated code outside 64-bit mode checks offsets against; mode_update() keeps it. neg_* is
+ * minus the offset behind the last byte that may be accessed so, or 0 where C must look: in
+ * expand-down segments, and where the segment does not allow the access at all.
+ */
+struct dbt_segment_ends {
+    uint64_t neg_read[X86_SEGMENT_COUNT];
+    uint64_t neg_write[X86_SEGMENT_COUNT];
+    uint64_t neg_code;
+    uint32_t neg_code_base; /* minus CS's base */
 };
 
 struct dbt_vcpu {
@@ -141,8 +155,9 @@ struct dbt_vcpu {
     uint64_t page_base;                  /* linear address of the code page being executed */
     uint64_t jump_mask[DBT_JUMP_LEVELS]; /* pext masks; 0 while attention is wanted */
     uint64_t tlb_mask;                   /* pext mask for the TLB index */
-    uint64_t arith_mask;                 /* DBT_ARITH_FLAGS */
-    uint64_t page_number_mask;           /* ~0xfff */
+    struct dbt_segment_ends ends;
+    uint64_t arith_mask;       /* DBT_ARITH_FLAGS */
+    uint64_t page_number_mask; /* ~0xfff */
     uint64_t scratch[8];
     uint64_t tsc_offset; /* guest TSC = host TSC + this */
     void *host_stack;    /* the run loop's stack pointer, 16-byte aligned, to leave from anywhere */

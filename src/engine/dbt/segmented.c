@@ -1,0 +1,91 @@
+/*
+ * Segmentation in translated code, outside 64-bit mode: an offset becomes a linear address by the
+ * segment's base, if it lies within the limit. Intel SDM volume 3, 3.4 and 5.3.
+ *
+ * mode_update() keeps, for each segment and kind of access, minus the offset behind the last byte
+ * that may be accessed (struct dbt_vcpu, `ends`). Where the guest's flags are dead the check is
+ *
+ *     lea   TEMP1, [TEMP0 + size - 1]        offset of the last byte; 33 bits at most
+ *     add   TEMP1, gs:[neg_end]
+ *     jns   slow                             at the end or behind it
+ *     mov   TEMP1d, gs:[base]
+ *     lea   TEMP0d, [TEMP0 + TEMP1]
+ *
+ * An end of 0 fails always: expand-down segments, and those that do not allow the access, are left
+ * to slow.c, and so is the exception that a breach raises.
+ */
+#include "engine/dbt/translator.h"
+
+void segmented_check(struct translator *t, struct host_memory neg_end, unsigned size,
+                     bool flags_live, struct exit_record *record)
+{
+    struct emitter *e = &t->e;
+
+    if (!flags_live) {
+        emit_lea(e, TEMP1, host_at(TEMP0, (int32_t)size - 1));
+        emit_add_memory(e, TEMP1, neg_end);
+        translator_tail_exit(t, emit_jcc32(e, 9), record); /* jns */
+        return;
+    }
+    /* The same without flags: the upper half of the sum is all ones within the limit. */
+    t->cached = HOST_NONE;
+    emit_mov(e, TEMP2, HOST_RCX);
+    emit_load(e, HOST_RCX, neg_end);
+    emit_lea(e, HOST_RCX,
+             (struct host_memory){
+                 .base = HOST_RCX, .index = TEMP0, .scale = 1, .disp = (int32_t)size - 1});
+    emit_rorx(e, HOST_RCX, HOST_RCX, 32);
+    emit_lea32(e, HOST_RCX, host_at(HOST_RCX, 1));
+    emit_jrcxz(e, 3 + 5);
+    emit_mov(e, HOST_RCX, TEMP2); /* 3 bytes */
+    translator_tail_exit(t, emit_jmp32(e), record);
+    emit_mov(e, HOST_RCX, TEMP2);
+}
+
+static void add_base(struct translator *t, unsigned segment)
+{
+    emit_load32(&t->e, TEMP1, VCPU_FIELD(segment[segment].base));
+    emit_lea32(&t->e, TEMP0, (struct host_memory){.base = TEMP0, .index = TEMP1, .scale = 1});
+}
+
+void segmented_linear(struct translator *t, unsigned segment, struct access access)
+{
+    struct host_memory neg_end =
+        access.write ? VCPU_FIELD(ends.neg_write[segment]) : VCPU_FIELD(ends.neg_read[segment]);
+
+    if (segment <= X86_DS && segment != X86_CS && (t->mode & DBT_MODE_FLAT))
+        return;
+    segmented_check(t, neg_end, access.size, t->flags_live,
+                    translator_record(t, EXIT_SLOW, t->d->offset));
+    add_base(t, segment);
+}
+
+void segmented_load_rip(struct translator *t, enum host_register to, int32_t offset)
+{
+    emit_load(&t->e, to, VCPU_FIELD(page_base));
+    if (!(t->mode & DBT_MODE_FLAT_CODE)) {
+        emit_load32(&t->e, TEMP2, VCPU_FIELD(ends.neg_code_base));
+        emit_lea(&t->e, to, (struct host_memory){.base = to, .index = TEMP2, .scale = 1});
+        t->cached = HOST_NONE;
+    }
+    emit_lea32(&t->e, to, host_at(to, offset));
+}
+
+void segmented_code_linear(struct translator *t, bool flags_live, struct exit_record *beyond)
+{
+    if (t->mode & DBT_MODE_FLAT_CODE)
+        return;
+    segmented_check(t, VCPU_FIELD(ends.neg_code), 1, flags_live, beyond);
+    add_base(t, X86_CS);
+}
+
+void segmented_check_block(struct translator *t, bool flags_live)
+{
+    int32_t offset = (int32_t)(t->block->gpa & (GUEST_PAGE_SIZE - 1));
+
+    if (!(t->mode & DBT_MODE_RAGGED_CODE))
+        return;
+    segmented_load_rip(t, TEMP0, offset);
+    segmented_check(t, VCPU_FIELD(ends.neg_code), t->block->length ? t->block->length : 1,
+                    flags_live, translator_record(t, EXIT_SLOW, offset));
+}
