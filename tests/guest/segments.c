@@ -167,6 +167,46 @@ static void addresses(void)
     check_equal("    and INC in place", *word_at(DATA + 0x10), 0x1235);
 }
 
+static void strings(void)
+{
+    gdt[SEL_STACK16 / 8] = descriptor(STACK, 0xffff, 0x093);
+    gdt[SEL_DATA16 / 8] = descriptor(DATA, 0xffff, 0x093);
+    gdt[SEL_CODE16 / 8] = descriptor(0x70000, 0xffff, 0x09b);
+    *word_at(DATA) = 0x5544;
+    *word_at(DATA + 0xfffe) = 0x7766;
+    *word_at(DATA + 0x100) = 0;
+    /* mov esi, 0x12340000; std; lodsb; mov ebx, esi; lodsb; cld */
+    PUT(0x70000, 0x66, 0xbe, 0x00, 0x00, 0x34, 0x12, 0xfd, 0xac, 0x66, 0x89, 0xf3, 0xac, 0xfc,
+        DONE);
+    run(0, SEL_STACK16, 0x1000);
+    check_equal("LODSB downward wraps SI alone", outcome.bx, 0x1234ffff);
+    check_equal("    and goes on from the top", outcome.ax & 0xff, 0x77);
+    /* mov si, 0xffff; lodsw */
+    PUT(0x70000, 0xbe, 0xff, 0xff, 0xad, DONE);
+    run(0, SEL_STACK16, 0x1000);
+    check_equal("LODSW at offset 0xffff", outcome.vector, GP);
+    check_equal("    at its instruction", outcome.ip, 3);
+    /* xor si, si; mov di, 0x100; stc; ss: movsw (from the stack); mov bx, di; sbb dx, dx */
+    *word_at(STACK) = 0x9988;
+    PUT(0x70000, 0x31, 0xf6, 0xbf, 0x00, 0x01, 0xf9, 0x36, 0xa5, 0x89, 0xfb, 0x19, 0xd2, DONE);
+    run(0, SEL_STACK16, 0x1000);
+    check_equal("MOVSW with SS for DS", *word_at(DATA + 0x100), 0x9988);
+    check_equal("    moves DI", outcome.bx & 0xffff, 0x102);
+    check_equal("    and leaves the carry", outcome.dx & 0xffff, 0xffff);
+    /* mov al, 0x89; mov di, 0x101; scasb of 0x99; sbb bx, bx; xor si, si; cmpsb of 0x44, 0 */
+    PUT(0x70000, 0xb0, 0x89, 0xbf, 0x01, 0x01, 0xae, 0x19, 0xdb, 0x31, 0xf6, 0xa6, 0x0f, 0x97, 0xc2,
+        DONE);
+    run(0, SEL_STACK16, 0x1000);
+    check_equal("SCASB compares", outcome.bx & 0xffff, 0xffff);
+    check_equal("CMPSB, too", outcome.dx & 0xff, 1);
+    /* mov al, 0x77; stosb; to a read-only segment */
+    gdt[SEL_DATA16 / 8] = descriptor(DATA, 0xffff, 0x091);
+    PUT(0x70000, 0xbf, 0x00, 0x02, 0xaa, DONE);
+    run(0, SEL_STACK16, 0x1000);
+    check_equal("STOSB to a read-only segment", outcome.vector, GP);
+    gdt[SEL_DATA16 / 8] = descriptor(DATA, 0xffff, 0x093);
+}
+
 static void code_limits(void)
 {
     gdt[SEL_STACK16 / 8] = descriptor(STACK, 0xffff, 0x093);
@@ -303,6 +343,25 @@ static void stacks(void)
     PUT(0x70000, 0x66, 0xb9, 0x01, 0x00, 0x01, 0x00, 0xe2, 0xfe, DONE); /* mov ecx; loop self */
     run(0, SEL_STACK16, 0x1000);
     check_equal("LOOP counts CX alone", outcome.cx, 0x10000);
+
+    /* mov bx, 0x1122; pusha; mov [0x80], sp; mov [0x82], the CX on the stack; xor bx, bx; popa;
+     * with room, and over the end of the segment */
+    PUT(0x70000, 0xbb, 0x22, 0x11, 0x60, 0x89, 0x26, 0x80, 0x00, 0x89, 0xe5, 0x8b, 0x46, 0x0c, 0xa3,
+        0x82, 0x00, 0x31, 0xdb, 0x61, DONE);
+    for (uint32_t sp = 0x1000; sp; sp = sp == 0x1000 ? 8 : 0) {
+        run(0, SEL_STACK16, sp);
+        check_equal("PUSHA and POPA", outcome.bx & 0xffff, 0x1122);
+        check_equal("    16 bytes", *word_at(DATA + 0x80), (sp - 16) & 0xffff);
+        check_equal("    the first is AX, then CX", *word_at(DATA + 0x82), 7);
+        check_equal("    the stack is as before", outcome.sp & 0xffff, sp);
+    }
+    /* push ds; pop ax; push cs; pop bx; mov dx, ss; mov [0x80], es */
+    PUT(0x70000, 0x1e, 0x58, 0x0e, 0x5b, 0x8c, 0xd2, 0x8c, 0x06, 0x80, 0x00, DONE);
+    run(0, SEL_STACK16, 0x1000);
+    check_equal("PUSH DS", outcome.ax & 0xffff, SEL_DATA16);
+    check_equal("PUSH CS", outcome.bx & 0xffff, SEL_CODE16);
+    check_equal("MOV DX, SS", outcome.dx & 0xffff, SEL_STACK16);
+    check_equal("MOV to memory, ES", *word_at(DATA + 0x80), SEL_DATA16);
 
     /* A stack that ends in the middle of a page. */
     gdt[SEL_STACK16 / 8] = descriptor(STACK, 0x1233, 0x093);
@@ -459,6 +518,7 @@ void guest_main(void)
     set_gate(SS, SEL_CODE, (uint32_t)ss_stub, 0x8e);
     set_gate(GP, SEL_CODE, (uint32_t)gp_stub, 0x8e);
     addresses();
+    strings();
     code_limits();
     stacks();
     real_mode();

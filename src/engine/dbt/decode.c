@@ -131,6 +131,8 @@ static bool is_system_register(const struct decoded *d)
     return false;
 }
 
+#define ANY_REP (ZYDIS_ATTRIB_HAS_REP | ZYDIS_ATTRIB_HAS_REPE | ZYDIS_ATTRIB_HAS_REPNE)
+
 static bool is_far(const struct decoded *d)
 {
     return d->z.meta.branch_type == ZYDIS_BRANCH_TYPE_FAR;
@@ -142,6 +144,23 @@ static enum insn_class in_c(const struct decoded *d)
 
     decode_to_insn(d, NULL, &insn);
     return insn_ends_block(&insn) ? INSN_IN_C_END : INSN_IN_C;
+}
+
+static bool is_segment(const ZydisDecodedOperand *o)
+{
+    return o->type == ZYDIS_OPERAND_TYPE_REGISTER &&
+           ZydisRegisterGetClass(o->reg.value) == ZYDIS_REGCLASS_SEGMENT;
+}
+
+/* MOV or POP to a segment register, by the rules of real and virtual-8086 mode. */
+static bool is_simple_segment_load(const struct decoded *d, uint32_t mode)
+{
+    bool descriptors = (mode & DBT_MODE_PROTECTED) && !(mode & DBT_MODE_VM86);
+
+    /* 32-bit code, just before it leaves real mode, may depend on flat segments. */
+    return is_segment(&d->operand[0]) && d->operand[0].reg.value != ZYDIS_REGISTER_CS &&
+           d->operand[0].reg.value != ZYDIS_REGISTER_SS && !descriptors &&
+           !(mode & (DBT_MODE_CODE32 | DBT_MODE_ALIGN));
 }
 
 static enum insn_class classify(const struct decoded *d, const struct decode_features *features,
@@ -170,11 +189,24 @@ static enum insn_class classify(const struct decoded *d, const struct decode_fea
     case ZYDIS_MNEMONIC_LEA:
         return INSN_LEA;
     case ZYDIS_MNEMONIC_PUSH:
-        if (is_system_register(d) || !stack_native ||
-            !(natural || (z->operand_width == 16 && !d->memory)))
+        if (!stack_native || !(natural || (z->operand_width == 16 && !d->memory)))
             return in_c(d);
         return INSN_PUSH;
+    case ZYDIS_MNEMONIC_MOV:
+        if (is_segment(&d->operand[1]))
+            return d->memory && !stack_native ? in_c(d) : INSN_SEGMENT_STORE;
+        if (is_simple_segment_load(d, mode))
+            return INSN_SEGMENT_LOAD;
+        return is_system_register(d) ? in_c(d) : INSN_NATIVE;
+    case ZYDIS_MNEMONIC_PUSHA:
+    case ZYDIS_MNEMONIC_PUSHAD:
+        return stack_native ? INSN_PUSHA : in_c(d);
+    case ZYDIS_MNEMONIC_POPA:
+    case ZYDIS_MNEMONIC_POPAD:
+        return stack_native ? INSN_POPA : in_c(d);
     case ZYDIS_MNEMONIC_POP:
+        if (is_simple_segment_load(d, mode))
+            return INSN_SEGMENT_LOAD;
         if (is_system_register(d) || d->memory || !stack_native || !natural ||
             d->operand[0].reg.value == ZYDIS_REGISTER_SP)
             return in_c(d);
@@ -268,10 +300,6 @@ static enum insn_class classify(const struct decoded *d, const struct decode_fea
     case ZYDIS_MNEMONIC_POPF:
     case ZYDIS_MNEMONIC_POPFD:
     case ZYDIS_MNEMONIC_POPFQ:
-    case ZYDIS_MNEMONIC_PUSHA:
-    case ZYDIS_MNEMONIC_PUSHAD:
-    case ZYDIS_MNEMONIC_POPA:
-    case ZYDIS_MNEMONIC_POPAD:
     case ZYDIS_MNEMONIC_XGETBV:
     case ZYDIS_MNEMONIC_XSETBV:
         return in_c(d);
@@ -295,11 +323,14 @@ static enum insn_class classify(const struct decoded *d, const struct decode_fea
         return INSN_NOTHING;
     case ZYDIS_CATEGORY_AVX2GATHER:
         return INSN_SLOW;
+    case ZYDIS_CATEGORY_STRINGOP:
+        if (!(z->attributes & ANY_REP) && !(mode & DBT_MODE_ALIGN))
+            return INSN_STRING;
+        return in_c(d);
     case ZYDIS_CATEGORY_SYSTEM:
     case ZYDIS_CATEGORY_INTERRUPT:
     case ZYDIS_CATEGORY_IO:
     case ZYDIS_CATEGORY_IOSTRINGOP:
-    case ZYDIS_CATEGORY_STRINGOP:
     case ZYDIS_CATEGORY_SEGOP:
     case ZYDIS_CATEGORY_SYSCALL:
     case ZYDIS_CATEGORY_SYSRET:
@@ -320,8 +351,7 @@ static uint32_t flags_certainly_written(const struct decoded *d)
     const ZydisAccessedFlags *f = d->z.cpu_flags;
     uint32_t written;
 
-    if (!f ||
-        (d->z.attributes & (ZYDIS_ATTRIB_HAS_REP | ZYDIS_ATTRIB_HAS_REPE | ZYDIS_ATTRIB_HAS_REPNE)))
+    if (!f || (d->z.attributes & ANY_REP))
         return 0;
     written = (f->modified | f->set_0 | f->set_1 | f->undefined) & FLAGS_ARITH;
     switch (d->z.meta.category) {

@@ -21,7 +21,12 @@ enum insn_class {
     INSN_PUSH,
     INSN_POP,
     INSN_LEAVE,
-    INSN_CALL, /* near, relative */
+    INSN_PUSHA,
+    INSN_POPA,
+    INSN_STRING,        /* without REP */
+    INSN_SEGMENT_STORE, /* a selector to a register or memory */
+    INSN_SEGMENT_LOAD,  /* a data segment in real or virtual-8086 mode */
+    INSN_CALL,          /* near, relative */
     INSN_CALL_INDIRECT,
     INSN_JMP,
     INSN_JMP_INDIRECT,

@@ -231,10 +231,13 @@ void segment_update_ends(struct dbt_vcpu *v)
 {
     for (unsigned reg = 0; reg < X86_SEGMENT_COUNT; reg++) {
         const struct x86_segment *s = &v->segment[reg];
+        struct x86_segment loaded;
         uint64_t neg_end = segment_expands_down(s) ? 0 : -((uint64_t)s->limit + 1);
 
         v->ends.neg_read[reg] = segment_allows(v, s, MMU_READ) ? neg_end : 0;
         v->ends.neg_write[reg] = segment_allows(v, s, MMU_WRITE) ? neg_end : 0;
+        segment_fetch_real(v, reg, s->selector, &loaded);
+        v->ends.load_in_c[reg] = loaded.attributes != s->attributes || loaded.limit != s->limit;
     }
     v->ends.neg_code = -((uint64_t)v->segment[X86_CS].limit + 1);
     v->ends.neg_code_base = -(uint32_t)v->segment[X86_CS].base;

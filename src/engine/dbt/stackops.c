@@ -1,7 +1,7 @@
 /*
- * push, pop and leave. The stack pointer moves only after the access, so that a fault leaves the
- * instruction undone. Outside 64-bit mode the stack lies in SS, its pointer has 16 or 32 bits
- * whatever the operand has, and wraps there.
+ * push, pop, leave, pusha and popa. The stack pointer moves only after the access, so that a fault
+ * leaves the instruction undone. Outside 64-bit mode the stack lies in SS, its pointer has 16 or 32
+ * bits whatever the operand has, and wraps there.
  */
 #include "engine/dbt/translator.h"
 
@@ -139,6 +139,11 @@ void stack_emit_push(struct translator *t)
     if (o->type == ZYDIS_OPERAND_TYPE_IMMEDIATE) {
         emit_mov_u64(&t->e, TEMP1, o->imm.value.u);
         store_sized(t, size, at, TEMP1);
+    } else if (ZydisRegisterGetClass(o->reg.value) == ZYDIS_REGCLASS_SEGMENT) {
+        unsigned segment = (unsigned)ZydisRegisterGetId(o->reg.value);
+
+        emit_op_memory(&t->e, false, 0x0fb7, TEMP1, VCPU_FIELD(segment[segment].selector));
+        store_sized(t, size, at, TEMP1); /* zero extended */
     } else {
         unsigned guest = decode_gpr_number(o->reg.value);
         enum host_register host = regmap_host(guest);
@@ -176,4 +181,29 @@ void stack_emit_leave(struct translator *t)
     stack_locate(t, X86_RBP, 0, (struct access){.size = size});
     set_pointer(t, HOST_BP, (int32_t)size);
     load_sized(t, size, HOST_BP, host_at(TEMP0, 0));
+}
+
+/* pusha and popa make one access: where that crosses a page or an end, C does them. */
+void stack_emit_pusha(struct translator *t)
+{
+    int32_t size = (int32_t)operand_size(t);
+
+    stack_locate(t, X86_RSP, -8 * size,
+                 (struct access){.size = 8u * (unsigned)size, .write = true});
+    for (unsigned guest = X86_RAX; guest <= X86_RDI; guest++)
+        store_sized(t, operand_size(t), host_at(TEMP0, (int32_t)(X86_RDI - guest) * size),
+                    regmap_host(guest));
+    stack_adjust(t, -8 * size);
+}
+
+void stack_emit_popa(struct translator *t)
+{
+    int32_t size = (int32_t)operand_size(t);
+
+    stack_locate(t, X86_RSP, 0, (struct access){.size = 8u * (unsigned)size});
+    for (unsigned guest = X86_RAX; guest <= X86_RDI; guest++)
+        if (guest != X86_RSP)
+            load_sized(t, operand_size(t), regmap_host(guest),
+                       host_at(TEMP0, (int32_t)(X86_RDI - guest) * size));
+    stack_adjust(t, 8 * size);
 }

@@ -55,6 +55,11 @@ static bool ends_block(const struct decoded *d)
     case INSN_PUSH:
     case INSN_POP:
     case INSN_LEAVE:
+    case INSN_PUSHA:
+    case INSN_POPA:
+    case INSN_STRING:
+    case INSN_SEGMENT_STORE:
+    case INSN_SEGMENT_LOAD:
     case INSN_BIT_MEMORY:
     case INSN_XSAVE:
     case INSN_CLI:
@@ -439,6 +444,21 @@ static bool emit_insn(struct translator *t)
         return true;
     case INSN_LEAVE:
         stack_emit_leave(t);
+        return true;
+    case INSN_PUSHA:
+        stack_emit_pusha(t);
+        return true;
+    case INSN_POPA:
+        stack_emit_popa(t);
+        return true;
+    case INSN_STRING:
+        string_emit(t);
+        return true;
+    case INSN_SEGMENT_STORE:
+        segment_emit_store(t);
+        return true;
+    case INSN_SEGMENT_LOAD:
+        segment_emit_load(t);
         return true;
     case INSN_BIT_MEMORY:
         if (t->mode & DBT_MODE_ALIGN) {

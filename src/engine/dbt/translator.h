@@ -6,6 +6,8 @@
  *     native.c     instructions re-emitted as themselves with host registers
  *     pin.c        accesses relative to rsp that share one check
  *     stackops.c   push, pop, leave
+ *     stringops.c  string instructions without REP
+ *     segmentops.c selectors to and from segment registers
  *     segmented.c  offsets in segments, outside 64-bit code
  *     transfer.c   jumps, calls, returns, and how blocks are linked
  *     segmented_transfer.c  the same for code that is neither 64-bit nor flat
@@ -171,10 +173,19 @@ void stack_emit_push(struct translator *t);
 void stack_emit_pop(struct translator *t);
 void stack_emit_pushf(struct translator *t);
 void stack_emit_leave(struct translator *t);
+void stack_emit_pusha(struct translator *t);
+void stack_emit_popa(struct translator *t);
 /* TEMP0 = host address of [guest register + disp] on the stack. Clobbers as access_check(). */
 void stack_locate(struct translator *t, unsigned guest, int32_t disp, struct access access);
 /* Moves the stack pointer, without touching flags. Clobbers TEMP1. */
 void stack_adjust(struct translator *t, int32_t by);
+
+/* --- stringops.c --- */
+void string_emit(struct translator *t); /* a string instruction without REP */
+
+/* --- segmentops.c --- */
+void segment_emit_store(struct translator *t); /* a selector to a register or memory */
+void segment_emit_load(struct translator *t);  /* ES, DS, FS or GS in real or virtual-8086 mode */
 
 /* --- transfer.c --- */
 void transfer_emit(struct translator *t); /* any of the control transfer classes */

@@ -136,6 +136,8 @@ struct dbt_segment_ends {
     uint64_t neg_write[X86_SEGMENT_COUNT];
     uint64_t neg_code;
     uint32_t neg_code_base; /* minus CS's base */
+    /* A load of the register in real or virtual-8086 mode changes more than selector and base. */
+    uint8_t load_in_c[X86_SEGMENT_COUNT];
 };
 
 struct dbt_vcpu {
