@@ -24,13 +24,13 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <termios.h>
 #include <unistd.h>
 
 #include "base/log.h"
 #include "base/types.h"
 #include "vm/escape.h"
+#include "vm/socket_file.h"
 
 #define INPUT_CHUNK 512
 /* How much goes to a descriptor that may block, once poll() said that there is room: a pipe
@@ -41,9 +41,7 @@ struct console {
     struct char_backend backend;
     struct console_events events;
     enum console_kind kind;
-    struct sockaddr_un address; /* socket: of the file to be removed, else empty */
-    struct stat identity;       /* of the socket file that console_new() made */
-    int listener;               /* socket; else -1 */
+    struct socket_file socket; /* fd is -1 but for CONSOLE_SOCKET */
 
     /* I/O thread. */
     int input;     /* -1: none, or at its end */
@@ -189,7 +187,7 @@ static void tell_size(struct console *console)
 
 static void accept_client(struct console *console)
 {
-    int client = accept4(console->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    int client = accept4(console->socket.fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
     if (client < 0)
         return;
     pthread_mutex_lock(&console->lock);
@@ -290,7 +288,7 @@ static void choose_events(struct console *console, struct pollfd fds[POLL_COUNT]
                                        .events = console->blocked ? POLLOUT : 0};
     /* One client at a time; the others wait in the listener's queue. */
     fds[POLL_LISTENER] =
-        (struct pollfd){.fd = console->output < 0 ? console->listener : -1, .events = POLLIN};
+        (struct pollfd){.fd = console->output < 0 ? console->socket.fd : -1, .events = POLLIN};
     pthread_mutex_unlock(&console->lock);
 }
 
@@ -366,76 +364,6 @@ static int open_file(struct console *console, const char *path, struct error *er
     return 0;
 }
 
-/* Is somebody serving the socket at `address`? */
-static bool socket_is_served(const struct sockaddr_un *address)
-{
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd < 0)
-        return true;
-    bool refused = connect(fd, (const struct sockaddr *)address, sizeof(*address)) < 0 &&
-                   errno == ECONNREFUSED;
-    close(fd);
-    return !refused;
-}
-
-/* Makes way for a new socket where an earlier run left its file. */
-static int remove_stale_socket(const struct sockaddr_un *address, struct error *err)
-{
-    const char *path = address->sun_path;
-    struct stat st;
-
-    if (lstat(path, &st) < 0)
-        return 0; /* it has just gone; bind() decides */
-    if (!S_ISSOCK(st.st_mode))
-        return error_set(err, -EADDRINUSE,
-                         "console socket '%s' is taken by a file that is no socket: choose another "
-                         "path or remove it",
-                         path);
-    if (socket_is_served(address))
-        return error_set(err, -EADDRINUSE,
-                         "console socket '%s' is in use by another process: choose another path",
-                         path);
-    unlink(path);
-    return 0;
-}
-
-static int open_socket(struct console *console, const char *path, struct error *err)
-{
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    const struct sockaddr *name = (const struct sockaddr *)&address;
-    int result;
-
-    if (strlen(path) >= sizeof(address.sun_path))
-        return error_set(err, -ENAMETOOLONG,
-                         "console socket '%s' has too long a path: at most %zu characters work",
-                         path, sizeof(address.sun_path) - 1);
-    strcpy(address.sun_path, path);
-
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd < 0)
-        return error_set(err, -errno, "no socket for the console: %s", strerror(errno));
-    result = bind(fd, name, sizeof(address)) < 0 ? -errno : 0;
-    if (result == -EADDRINUSE) {
-        result = remove_stale_socket(&address, err);
-        if (result)
-            goto fail;
-        result = bind(fd, name, sizeof(address)) < 0 ? -errno : 0;
-    }
-    if (!result && (listen(fd, 4) < 0 || stat(path, &console->identity) < 0))
-        result = -errno;
-    if (result) {
-        error_set(err, result, "cannot make the console socket '%s': %s", path, strerror(-result));
-        goto fail;
-    }
-    console->address = address;
-    console->listener = fd;
-    return 0;
-
-fail:
-    close(fd);
-    return result;
-}
-
 int console_new(struct console **out, const struct console_target *target,
                 const struct console_events *events, struct error *err)
 {
@@ -447,7 +375,7 @@ int console_new(struct console **out, const struct console_target *target,
         .backend = {.ops = &console_ops, .opaque = console},
         .events = *events,
         .kind = target->kind,
-        .listener = -1,
+        .socket = {.fd = -1},
         .input = -1,
         .output = -1,
         .wake = -1,
@@ -469,7 +397,7 @@ int console_new(struct console **out, const struct console_target *target,
         result = open_file(console, target->path, err);
         break;
     case CONSOLE_SOCKET:
-        result = open_socket(console, target->path, err);
+        result = socket_file_open(&console->socket, "console socket", target->path, err);
         break;
     }
     if (result)
@@ -486,14 +414,7 @@ void console_free(struct console *console)
 {
     if (!console)
         return;
-    struct stat now;
-    /* Only the file that is ours: somebody may have put another in its place. */
-    const char *path = console->address.sun_path;
-    if (path[0] && lstat(path, &now) == 0 && now.st_ino == console->identity.st_ino &&
-        now.st_dev == console->identity.st_dev)
-        unlink(path);
-    if (console->listener >= 0)
-        close(console->listener);
+    socket_file_close(&console->socket);
     if (console->output >= 0)
         close(console->output);
     if (console->wake >= 0)
