@@ -58,15 +58,38 @@ enum engine_exit_kind {
     ENGINE_EXIT_FAILED,   /* the engine cannot go on; `error` says why */
 };
 
+#define ENGINE_STEPPED (-1) /* engine_exit.breakpoint of a single step */
+
 struct engine_exit {
     enum engine_exit_kind kind;
+    int breakpoint; /* ENGINE_EXIT_DEBUG: index of the one that was hit, or ENGINE_STEPPED */
     struct error error;
+};
+
+/* A breakpoint of a debugger outside of the guest, at linear addresses. One on execution stops
+ * before the instruction (unless RFLAGS.RF is set), one on data after it. */
+struct engine_breakpoint {
+    enum engine_breakpoint_kind {
+        ENGINE_BREAK_EXECUTE, /* at `address`; the length means nothing */
+        ENGINE_BREAK_WRITE,
+        ENGINE_BREAK_ACCESS, /* reads and writes */
+    } kind;
+    gva_t address;
+    uint64_t length;
+};
+
+#define ENGINE_MAX_BREAKPOINTS 128
+
+/* What a debugger wants of a vCPU. The guest's memory and registers show nothing of it. */
+struct engine_debug {
+    bool single_step; /* one instruction or exception; no interrupt but one that ends a HLT */
+    unsigned count;
+    struct engine_breakpoint breakpoint[ENGINE_MAX_BREAKPOINTS];
 };
 
 enum engine_capabilities {
     ENGINE_CAP_DIRTY_LOG = 1 << 0,
-    ENGINE_CAP_SINGLE_STEP = 1 << 1,
-    ENGINE_CAP_FAST_SUPERVISOR = 1 << 2, /* supervisor code runs at full hardware speed */
+    ENGINE_CAP_FAST_SUPERVISOR = 1 << 1, /* supervisor code runs at full hardware speed */
 };
 
 struct engine_info {
@@ -106,6 +129,11 @@ struct engine_ops {
                                   unsigned mask);
     SILL_CHECKED int (*set_state)(struct engine_vcpu *vcpu, const struct x86_vcpu_state *state,
                                   unsigned mask);
+
+    /* Replaces what the debugger wanted before. -ENOSPC, and nothing changes, if these breakpoints
+     * are more, or others, than the engine has: KVM has the processor's four, of 1, 2, 4 or 8
+     * aligned bytes, and takes them from the guest. Not while the vCPU is inside run(). */
+    SILL_CHECKED int (*set_debug)(struct engine_vcpu *vcpu, const struct engine_debug *debug);
 
     /* Any thread; a device lock may be held. */
     void (*msi_send)(struct engine_vm *vm, const struct msi_message *message);

@@ -100,6 +100,7 @@
 #define X86_DR6_BT (1ull << 15)
 #define X86_DR7_RESET 0x400ull
 #define X86_DR7_GD (1ull << 13)
+#define X86_DR7_GLOBAL(n) (2ull << (2 * (n)))
 #define X86_DR7_ENABLED(dr7, n) ((dr7) >> (2 * (n)) & 3)     /* L and G */
 #define X86_DR7_TYPE(dr7, n) ((dr7) >> (16 + 4 * (n)) & 3)   /* 0 execute, 1 write, 2 I/O, 3 both */
 #define X86_DR7_LENGTH(dr7, n) ((dr7) >> (18 + 4 * (n)) & 3) /* 0: 1 byte, 1: 2, 2: 8, 3: 4 */
@@ -148,6 +149,7 @@ enum x86_vector {
 #define X86_PTE_PS (1ull << 7)
 #define X86_PTE_G (1ull << 8)
 #define X86_PTE_NX (1ull << 63)
+#define X86_PTE_FRAME 0x000ffffffffff000ull /* of an entry of 8 bytes */
 
 /* Selectors (3.4.2). */
 #define X86_SELECTOR_RPL(s) ((s)&3u)

@@ -23,9 +23,12 @@ static uint64_t length_of(const struct dbt_vcpu *v, unsigned n)
 
 void debug_update(struct dbt_vcpu *v)
 {
+    const struct engine_debug *wanted = &v->runtime->debugger.wanted;
     bool had = v->data_breakpoints;
 
     v->data_breakpoints = false;
+    for (unsigned i = 0; i < wanted->count; i++)
+        v->data_breakpoints |= wanted->breakpoint[i].kind != ENGINE_BREAK_EXECUTE;
     for (unsigned n = 0; n < 4; n++)
         v->data_breakpoints |= is_armed_data(v, n);
     if (had || v->data_breakpoints)
@@ -56,7 +59,7 @@ bool debug_watches(const struct dbt_vcpu *v, gva_t address)
     for (unsigned n = 0; n < 4; n++)
         if (is_armed_data(v, n) && (v->dr[n] ^ address) < GUEST_PAGE_SIZE)
             return true;
-    return false;
+    return debugger_watches(v, ALIGN_DOWN(address, GUEST_PAGE_SIZE));
 }
 
 void debug_access(struct dbt_vcpu *v, gva_t address, uint64_t size, bool write)
@@ -69,6 +72,7 @@ void debug_access(struct dbt_vcpu *v, gva_t address, uint64_t size, bool write)
         if (address - start < length || start - address < size)
             v->debug_hits |= X86_DR6_B(n);
     }
+    debugger_access(v, address, size, write);
 }
 
 struct debug_step debug_before(const struct dbt_vcpu *v)

@@ -156,6 +156,9 @@ static enum dbt_result handle_record(struct dbt_vcpu *v, const struct exit_recor
             result = DBT_JUMP;
         return result;
     case EXIT_CROSS:
+        /* The dispatcher wants to see it done, where it looks at each result. */
+        if (v->data_breakpoints || v->runtime->debugger.active)
+            return slow_execute(v);
         return enter_crossing(v, code);
     case EXIT_SLOW:
         return slow_execute(v);
@@ -264,6 +267,7 @@ void dispatch_deliver_pending(struct dbt_vcpu *v)
         trace_exception(v);
     interrupt_deliver_exception(v);
     v->exception.pending = false;
+    debugger_after(v);
 }
 
 void dispatch_run(struct dbt_vcpu *v)
@@ -280,16 +284,22 @@ void dispatch_run(struct dbt_vcpu *v)
         if (!code) {
             if (atomic_load(&v->attention) || v->run_state != X86_RUNNABLE ||
                 (v->interrupt_waiting && v->iflag && !v->shadow)) {
+                bool slept = v->run_state != X86_RUNNABLE;
+
                 if (!runtime_attend(v))
                     return;
+                if (slept && r->debugger.active)
+                    debugger_after(v);
             }
+            if (r->debugger.active && debugger_stops(v))
+                return;
             if (debug_fetch(v)) {
                 dispatch_deliver_pending(v);
-                if (v->shutdown)
+                if (v->shutdown || r->debugger.stop != DEBUGGER_GOES_ON)
                     return;
                 continue;
             }
-            if (v->shadow) {
+            if (v->shadow || (r->debugger.active && debugger_wants_one(v))) {
                 v->shadow = 0;
                 code = runtime_find(v, DBT_MODE_ONE);
             } else {
@@ -299,14 +309,15 @@ void dispatch_run(struct dbt_vcpu *v)
             }
             if (!code) {
                 dispatch_deliver_pending(v);
-                if (v->shutdown)
+                if (v->shutdown || r->debugger.stop != DEBUGGER_GOES_ON)
                     return;
                 continue;
             }
         }
         if (v->vm->trace & TRACE_DISPATCH)
             trace_dispatch(v);
-        debugging = (v->mode & (DBT_MODE_TF | DBT_MODE_DEBUG)) || v->data_breakpoints;
+        debugging =
+            (v->mode & (DBT_MODE_TF | DBT_MODE_DEBUG)) || v->data_breakpoints || r->debugger.active;
         if (debugging)
             step = debug_before(v);
         if (!v->simd_live)
@@ -326,12 +337,16 @@ void dispatch_run(struct dbt_vcpu *v)
         if (result == DBT_FAULT) {
             code = NULL;
             v->debug_hits = 0;
+            if (r->debugger.active)
+                debugger_undo(v);
             dispatch_deliver_pending(v);
         } else if (debugging && result != DBT_EXIT) {
             code = NULL;
             debug_after(v, &step, in_c);
         }
-        if (v->shutdown)
+        if (r->debugger.active)
+            debugger_after(v);
+        if (v->shutdown || r->debugger.stop != DEBUGGER_GOES_ON)
             return;
     }
 }

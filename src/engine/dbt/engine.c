@@ -12,6 +12,7 @@
 #include <ucontext.h>
 #include <unistd.h>
 
+#include "engine/dbt/debug.h"
 #include "engine/dbt/dispatch.h"
 #include "engine/dbt/host.h"
 #include "engine/dbt/trace.h"
@@ -308,6 +309,7 @@ static int dbt_vcpu_create(struct engine_vcpu **out, struct engine_vm *e, unsign
         goto unmap;
     memset(v->runtime, 0, sizeof(*v->runtime));
     v->runtime->taken_vector = -1;
+    v->runtime->debugger.stop = DEBUGGER_GOES_ON;
     v->self = v;
     v->vm = vm;
     v->index = index;
@@ -410,6 +412,10 @@ static void dbt_run(struct engine_vcpu *cpu, struct engine_exit *exit)
         exit->error = r->failure;
         r->failure.text[0] = '\0';
         v->shutdown = false;
+    } else if (!v->shutdown) {
+        exit->kind = ENGINE_EXIT_DEBUG;
+        exit->breakpoint = r->debugger.stop;
+        r->debugger.stop = DEBUGGER_GOES_ON;
     } else {
         exit->kind = ENGINE_EXIT_SHUTDOWN;
         v->shutdown = false;
@@ -456,6 +462,13 @@ static int dbt_set_state(struct engine_vcpu *cpu, const struct x86_vcpu_state *s
     return 0;
 }
 
+static int dbt_set_debug(struct engine_vcpu *cpu, const struct engine_debug *debug)
+{
+    cpu->v->runtime->debugger.wanted = *debug;
+    debugger_update(cpu->v);
+    return 0;
+}
+
 static void dbt_msi_send(struct engine_vm *e, const struct msi_message *message)
 {
     lapic_bus_send(e->dbt.lapic_bus, message);
@@ -484,6 +497,7 @@ const struct engine_ops engine_dbt = {
     .kick = dbt_kick,
     .get_state = dbt_get_state,
     .set_state = dbt_set_state,
+    .set_debug = dbt_set_debug,
     .msi_send = dbt_msi_send,
     .extint_set = dbt_extint_set,
     .nmi = dbt_nmi,

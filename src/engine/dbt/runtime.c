@@ -369,6 +369,11 @@ static void take_interrupt(struct dbt_vcpu *v)
     struct dbt_runtime *r = v->runtime;
     int vector;
 
+    /* A debugger steps through the code that it looks at, not into handlers. */
+    if (r->debugger.wanted.single_step && v->run_state == X86_RUNNABLE) {
+        v->interrupt_waiting = true;
+        return;
+    }
     if (atomic_load(&v->nmi_pending) && !v->nmi_blocked && !v->shadow) {
         atomic_store(&v->nmi_pending, false);
         v->run_state = X86_RUNNABLE;

@@ -181,7 +181,7 @@ struct dbt_vcpu {
     uint64_t efer;
     uint64_t xcr0;
     uint64_t dr[4], dr6, dr7;
-    bool data_breakpoints; /* some are armed in DR7 */
+    bool data_breakpoints; /* some are armed, in DR7 or by a debugger */
     uint64_t debug_hits;   /* DR6 bits of data breakpoints that the current instruction hit */
     struct x86_msrs msr;
     uint64_t pdpte[4]; /* PAE page-directory-pointer registers, loaded with CR3 */

@@ -62,6 +62,14 @@ struct local_list {
     uint32_t index[510];
 };
 
+/* What a debugger outside of the guest wants, and what it gets; see debugger.c. */
+struct dbt_debugger {
+    bool active; /* a step or any breakpoint is wanted */
+    int stop;    /* why run() is to return: as engine_exit.breakpoint, or DEBUGGER_GOES_ON */
+    struct engine_debug wanted;
+};
+#define DEBUGGER_GOES_ON (-2)
+
 /* What one vCPU needs besides the fields that translated code reaches. */
 struct dbt_runtime {
     _Atomic bool running; /* not quiescent */
@@ -82,8 +90,9 @@ struct dbt_runtime {
      * last flush, as long as they fit. */
     struct local_list tlb_local;                  /* bank * DBT_TLB_SIZE + index */
     struct local_list jump_local[DBT_MODE_SLOTS]; /* level * DBT_JUMP_SIZE + index */
-    struct slow_cache *slow;                      /* slow.c's decoded instructions */
-    struct insn insn;                             /* the one insn_execute() works on */
+    struct dbt_debugger debugger;
+    struct slow_cache *slow; /* slow.c's decoded instructions */
+    struct insn insn;        /* the one insn_execute() works on */
     struct x86_vcpu_state scratch_state;
     uint8_t bounce[4096] __attribute__((aligned(64)));
     uint8_t signal_stack[64 * 1024] __attribute__((aligned(64)));

@@ -1,7 +1,8 @@
 /*
  * What the files of the KVM engine share: vm.c (VM, memory slots, messages), run.c (vCPU and its
- * exits), state.c (the neutral state), probe.c (what this host's KVM can do). The interface is the
- * kernel's Documentation/virt/kvm/api.rst; its section names are the ioctls'.
+ * exits), debug.c (breakpoints and steps of a debugger), state.c (the neutral state), probe.c (what
+ * this host's KVM can do). The interface is the kernel's Documentation/virt/kvm/api.rst; its
+ * section names are the ioctls'.
  *
  * The interrupt controllers are split (KVM_CAP_SPLIT_IRQCHIP): local APICs in the kernel, IOAPIC
  * and 8259 in the board.
@@ -45,6 +46,7 @@ struct engine_vcpu {
     unsigned index;
     int fd;
     struct kvm_run *run;
+    struct kvm_guest_debug debug; /* as last given to the kernel */
     bool unfinished; /* the kernel has still to complete the last exit's I/O instruction */
 
     /* Requests from other threads; poke() makes run() look at them. */
@@ -73,6 +75,11 @@ void kvm_vcpu_nmi(struct engine_vcpu *vcpu);
 void kvm_vcpu_deliver_nmi(struct engine_vcpu *vcpu);
 /* Makes the vCPU's thread leave the guest and look at the requests. Any thread. */
 void kvm_vcpu_poke(struct engine_vcpu *vcpu);
+
+/* debug.c */
+SILL_CHECKED int kvm_vcpu_set_debug(struct engine_vcpu *vcpu, const struct engine_debug *debug);
+/* KVM_EXIT_DEBUG: true with *breakpoint as in engine_exit; false if it was the guest's own. */
+bool kvm_vcpu_debug_exit(struct engine_vcpu *vcpu, int *breakpoint);
 
 /* state.c */
 SILL_CHECKED int kvm_vcpu_get_state(struct engine_vcpu *vcpu, struct x86_vcpu_state *state,

@@ -257,7 +257,7 @@ static bool handle_exit(struct engine_vcpu *vcpu, struct engine_exit *exit)
         return true;
     case KVM_EXIT_DEBUG:
         exit->kind = ENGINE_EXIT_DEBUG;
-        return true;
+        return kvm_vcpu_debug_exit(vcpu, &exit->breakpoint);
     case KVM_EXIT_FAIL_ENTRY:
         error_set(&exit->error, -EIO, "the processor refuses to enter vCPU %u (reason 0x%llx)",
                   vcpu->index, run->fail_entry.hardware_entry_failure_reason);

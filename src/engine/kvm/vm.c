@@ -384,6 +384,7 @@ const struct engine_ops engine_kvm = {
     .kick = kvm_vcpu_kick,
     .get_state = kvm_vcpu_get_state,
     .set_state = kvm_vcpu_set_state,
+    .set_debug = kvm_vcpu_set_debug,
     .msi_send = msi_send_to_vm,
     .extint_set = extint_set,
     .nmi = kvm_vcpu_nmi,
