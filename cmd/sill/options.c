@@ -180,6 +180,11 @@ static int take_debug(struct run_options *options, char *value, struct error *er
     return 0;
 }
 
+static int take_gdb(struct run_options *options, char *value, struct error *err)
+{
+    return gdb_parse(&options->vm.gdb, value, err);
+}
+
 /* ---- the table ---- */
 
 static const struct option {
@@ -208,6 +213,10 @@ static const struct option {
     {"huge-pages", NULL, false, take_huge_pages, "ask the host for huge pages behind guest memory"},
     {"code-cache", "SIZE", false, take_code_cache, "dbt: most memory for translated code"},
     {"debug", "WHAT", false, take_debug, "for developers: what the engine should report"},
+    {"gdb", "PLACE[,wait]", false, take_gdb,
+     "lets GDB in at tcp:ADDRESS:PORT or unix:PATH; wait:\n"
+     "the guest starts when GDB says so; arch=i386|x86-64:\n"
+     "what GDB sees, by default the guest's mode"},
     {"no-reboot", NULL, false, take_no_reboot, "a reset by the guest ends the run with status 2"},
     {"dry-run", NULL, false, take_dry_run, "build the VM and load the kernel, then end"},
     {"quiet", NULL, false, take_quiet, "do not say which engine is used and why"},

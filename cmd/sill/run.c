@@ -52,6 +52,8 @@ int command_run(int argc, char **argv)
     terminal_block_signals();
     if (vm_new(&vm, &options->vm, &err))
         goto fail;
+    if (vm_gdb_address(vm) && !options->quiet)
+        fprintf(stderr, "sill: in GDB type: target remote %s\n", vm_gdb_address(vm));
     if (options->dry_run)
         status = VM_STATUS_OK;
     else

@@ -625,3 +625,8 @@ struct engine_vcpu *pc_vcpu(struct pc *pc, unsigned index)
 {
     return pc->vcpu[index];
 }
+
+struct memory *pc_memory(struct pc *pc)
+{
+    return &pc->memory;
+}

@@ -23,6 +23,10 @@ struct vm_vcpu {
     struct vm *vm;
     unsigned index;
     pthread_t thread;
+    /* Under the VM's lock. */
+    bool stay;       /* the debugger lets others run, but not this one */
+    bool has_stop;   /* left the engine on the debugger's behalf, with: */
+    int stop_reason; /* as engine_exit.breakpoint */
 };
 
 struct vm {
@@ -36,7 +40,9 @@ struct vm {
     int wake;                  /* eventfd: there are some */
     _Atomic int exit_status;   /* of VM_REQUEST_EXIT */
     _Atomic enum vm_state state;
-    int status; /* what vm_run() will return; control thread */
+    int status;             /* what vm_run() will return; control thread */
+    struct gdb_server *gdb; /* NULL: none; control thread */
+    struct gdb_target gdb_target;
 
     pthread_mutex_t lock; /* all below */
     pthread_cond_t gate_moved;
@@ -114,10 +120,10 @@ static void user_leaves(void *opaque)
 /* ---- vCPU threads ---- */
 
 /* Returns false when the thread is to end. */
-static bool wait_at_gate(struct vm *vm)
+static bool wait_at_gate(struct vm *vm, const struct vm_vcpu *vcpu)
 {
     pthread_mutex_lock(&vm->lock);
-    while (!vm->quit && (!vm->gate_open || atomic_load(&vm->requests)))
+    while (!vm->quit && (!vm->gate_open || vcpu->stay || atomic_load(&vm->requests)))
         pthread_cond_wait(&vm->gate_moved, &vm->lock);
     bool go = !vm->quit;
     if (go)
@@ -145,6 +151,15 @@ static void vcpu_failed(struct vm *vm, const struct vm_vcpu *vcpu, const struct 
     vm_request(vm, VM_REQUEST_FAIL);
 }
 
+static void vcpu_stopped(struct vm *vm, struct vm_vcpu *vcpu, int reason)
+{
+    pthread_mutex_lock(&vm->lock);
+    vcpu->has_stop = true;
+    vcpu->stop_reason = reason;
+    pthread_mutex_unlock(&vm->lock);
+    vm_request(vm, VM_REQUEST_HOLD);
+}
+
 static void *vcpu_thread(void *opaque)
 {
     struct vm_vcpu *vcpu = opaque;
@@ -154,12 +169,14 @@ static void *vcpu_thread(void *opaque)
 
     snprintf(name, sizeof(name), "vcpu%u", vcpu->index);
     pthread_setname_np(pthread_self(), name);
-    while (wait_at_gate(vm)) {
+    while (wait_at_gate(vm, vcpu)) {
         vm->config.board.engine->run(pc_vcpu(vm->pc, vcpu->index), &exit);
         switch (exit.kind) {
         case ENGINE_EXIT_KICKED:
         case ENGINE_EXIT_HALTED:
-        case ENGINE_EXIT_DEBUG: /* no debugger asks for it, so the guest just goes on */
+            break;
+        case ENGINE_EXIT_DEBUG:
+            vcpu_stopped(vm, vcpu, exit.breakpoint);
             break;
         case ENGINE_EXIT_SHUTDOWN:
             vm_request(vm, VM_REQUEST_CRASH);
@@ -282,6 +299,7 @@ static const struct transition {
             [VM_REQUEST_QUIT] = {act_end, VM_ENDED},
             [VM_REQUEST_RESET] = {act_reset, VM_RUNNING},
             [VM_REQUEST_PAUSE] = {act_pause, VM_PAUSED},
+            [VM_REQUEST_HOLD] = {act_pause, VM_HELD},
         },
     [VM_PAUSED] =
         {
@@ -292,6 +310,17 @@ static const struct transition {
             [VM_REQUEST_QUIT] = {act_end, VM_ENDED},
             [VM_REQUEST_RESET] = {act_reset_paused, VM_PAUSED},
             [VM_REQUEST_RESUME] = {act_resume, VM_RUNNING},
+            [VM_REQUEST_HOLD] = {act_pause, VM_HELD},
+        },
+    [VM_HELD] =
+        {
+            [VM_REQUEST_FAIL] = {act_fail, VM_ENDED},
+            [VM_REQUEST_EXIT] = {act_exit, VM_ENDED},
+            [VM_REQUEST_CRASH] = {act_crash, VM_ENDED},
+            [VM_REQUEST_POWER_OFF] = {act_end, VM_ENDED},
+            [VM_REQUEST_QUIT] = {act_end, VM_ENDED},
+            [VM_REQUEST_RESET] = {act_reset_paused, VM_HELD},
+            [VM_REQUEST_LET_GO] = {act_resume, VM_RUNNING},
         },
 };
 
@@ -326,12 +355,19 @@ static int serve_requests(struct vm *vm, struct error *err)
     return result;
 }
 
-static void wait_for_request(struct vm *vm)
+/* Until a request or the debugger's client may have come. Interrupted by a signal, whose handler
+ * may have asked for something: look again. */
+static void wait_for_work(struct vm *vm)
 {
+    struct pollfd polls[1 + GDB_SERVER_POLLS] = {{.fd = vm->wake, .events = POLLIN}};
     uint64_t count;
-    /* Interrupted by a signal, whose handler may have asked for something: look again. */
-    ssize_t taken = read(vm->wake, &count, sizeof(count));
-    (void)taken;
+
+    if (vm->gdb)
+        gdb_server_poll(vm->gdb, polls + 1);
+    if (poll(polls, vm->gdb ? ARRAY_SIZE(polls) : 1, -1) > 0 && polls[0].revents) {
+        ssize_t taken = read(vm->wake, &count, sizeof(count));
+        (void)taken;
+    }
 }
 
 static int start_consoles(struct vm *vm, struct error *err)
@@ -355,10 +391,17 @@ int vm_run(struct vm *vm, struct error *err)
 
     int result = start_consoles(vm, err);
     vm_request(vm, VM_REQUEST_START);
+    if (vm->config.gdb.wait)
+        vm_request(vm, VM_REQUEST_HOLD);
     while (!result && vm_get_state(vm) != VM_ENDED) {
-        wait_for_request(vm);
-        result = serve_requests(vm, err);
+        wait_for_work(vm);
+        if (atomic_load(&vm->requests))
+            result = serve_requests(vm, err);
+        if (vm->gdb && !result && vm_get_state(vm) != VM_ENDED)
+            gdb_server_work(vm->gdb);
     }
+    if (vm->gdb)
+        gdb_server_vm_ended(vm->gdb, result ? VM_STATUS_ERROR : vm->status);
     /* The vCPUs are stopped. Devices finish what they have begun. */
     pc_pause(vm->pc);
     stop_consoles(vm);
@@ -366,7 +409,88 @@ int vm_run(struct vm *vm, struct error *err)
     return result ? VM_STATUS_ERROR : vm->status;
 }
 
+/* ---- the debugger; control thread ---- */
+
+static struct engine_vcpu *debugged_vcpu(void *opaque, unsigned index)
+{
+    return pc_vcpu(((struct vm *)opaque)->pc, index);
+}
+
+static bool debugged_is_held(void *opaque)
+{
+    struct vm *vm = opaque;
+    bool leaving = atomic_load(&vm->requests) & 1u << VM_REQUEST_LET_GO;
+
+    return vm_get_state(vm) == VM_HELD && !leaving;
+}
+
+/* A request too many would wait, and end what the debugger starts next. */
+static void debugged_hold(void *opaque)
+{
+    if (!debugged_is_held(opaque))
+        vm_request(opaque, VM_REQUEST_HOLD);
+}
+
+static void debugged_go(void *opaque, const bool stay[PC_MAX_CPUS])
+{
+    struct vm *vm = opaque;
+
+    pthread_mutex_lock(&vm->lock);
+    for (unsigned i = 0; i < vm->config.board.cpus; i++) {
+        vm->vcpu[i].stay = stay[i];
+        vm->vcpu[i].has_stop = false;
+    }
+    pthread_mutex_unlock(&vm->lock);
+    vm_request(vm, VM_REQUEST_LET_GO);
+}
+
+static bool debugged_stop_of(void *opaque, unsigned index, int *reason)
+{
+    struct vm *vm = opaque;
+
+    pthread_mutex_lock(&vm->lock);
+    bool has_stop = vm->vcpu[index].has_stop;
+    *reason = vm->vcpu[index].stop_reason;
+    pthread_mutex_unlock(&vm->lock);
+    return has_stop;
+}
+
+static void debugged_reset(void *opaque)
+{
+    vm_request(opaque, VM_REQUEST_RESET);
+}
+
+static void debugged_quit(void *opaque)
+{
+    vm_request(opaque, VM_REQUEST_QUIT);
+}
+
+const char *vm_gdb_address(struct vm *vm)
+{
+    return vm->gdb ? gdb_server_address(vm->gdb) : NULL;
+}
+
 /* ---- construction ---- */
+
+static int open_gdb(struct vm *vm, struct error *err)
+{
+    if (vm->config.gdb.kind == GDB_NONE)
+        return 0;
+    vm->gdb_target = (struct gdb_target){
+        .opaque = vm,
+        .engine = vm->config.board.engine,
+        .memory = pc_memory(vm->pc),
+        .cpus = vm->config.board.cpus,
+        .vcpu = debugged_vcpu,
+        .is_held = debugged_is_held,
+        .hold = debugged_hold,
+        .go = debugged_go,
+        .stop_of = debugged_stop_of,
+        .reset = debugged_reset,
+        .quit = debugged_quit,
+    };
+    return gdb_server_new(&vm->gdb, &vm->config.gdb, &vm->gdb_target, err);
+}
 
 static int open_consoles(struct vm *vm, struct error *err)
 {
@@ -431,6 +555,8 @@ int vm_new(struct vm **out, const struct vm_config *config, struct error *err)
     if (!result)
         result = build_board(vm, err);
     if (!result)
+        result = open_gdb(vm, err);
+    if (!result)
         result = start_vcpu_threads(vm, err);
     if (result) {
         vm_free(vm);
@@ -445,6 +571,7 @@ void vm_free(struct vm *vm)
     if (!vm)
         return;
     vcpus_end(vm);
+    gdb_server_free(vm->gdb);
     pc_free(vm->pc);
     console_free(vm->console);
     for (unsigned i = 0; i < vm->config.device_count; i++)

@@ -18,11 +18,13 @@
 #include "base/error.h"
 #include "machine/pc.h"
 #include "vm/console.h"
+#include "vm/gdb/server.h"
 
 enum vm_state {
     VM_CREATED, /* built, kernel loaded; no vCPU has run */
     VM_RUNNING,
     VM_PAUSED,
+    VM_HELD, /* like paused, by the debugger */
     VM_ENDED,
     VM_STATE_COUNT
 };
@@ -38,6 +40,8 @@ enum vm_request {
     VM_REQUEST_START,
     VM_REQUEST_PAUSE,
     VM_REQUEST_RESUME,
+    VM_REQUEST_LET_GO, /* the debugger holds the VM no longer */
+    VM_REQUEST_HOLD,   /* the debugger wants it to stand still, or a vCPU met a breakpoint */
     VM_REQUEST_COUNT
 };
 
@@ -61,6 +65,7 @@ struct vm_config {
     struct vm_device devices[PC_MAX_EXTRAS];
     unsigned device_count;
     bool no_reboot; /* a reset ends the run with VM_STATUS_CRASHED */
+    struct gdb_options gdb;
 };
 
 struct vm;
@@ -82,6 +87,9 @@ SILL_CHECKED int vm_run(struct vm *vm, struct error *err);
 void vm_request(struct vm *vm, enum vm_request request);
 
 enum vm_state vm_get_state(struct vm *vm); /* any thread */
+
+/* What to type behind GDB's `target remote`; NULL without vm_config.gdb. */
+const char *vm_gdb_address(struct vm *vm);
 
 /* The user's terminal has another size. Any thread, async-signal-safe. */
 void vm_terminal_resized(struct vm *vm);

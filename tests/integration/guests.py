@@ -115,6 +115,23 @@ text:   .asciz  "ready\\n"
     """,
     # One byte to the debug console.
     "debugcon": "outb 'D', 0xe9; exit 1",
+    # For a debugger: counts 2, 4, 6 in memory, reads it, and ends with what it read.
+    "count": """
+        .globl  again, counted, done, counter
+        mov     $3, %ecx
+        xor     %eax, %eax
+again:  add     $2, %eax
+        mov     %eax, counter
+counted:
+        loop    again
+        mov     counter, %ebx
+done:   mov     $DEBUG_EXIT, %dx
+        mov     %bl, %al
+        out     %al, %dx
+        stop
+        .balign 4
+counter: .long  0
+    """,
     # Much output, as fast as it goes: 64 KiB.
     "flood": """
         mov     $0x10000, %ecx
