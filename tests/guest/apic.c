@@ -28,6 +28,7 @@ enum {
 #define TIMER_DEADLINE (2u << 17)
 #define MASKED (1u << 16)
 #define ICR_SELF (1u << 18)
+#define ICR_NMI (1u << 14 | 4u << 8)
 
 #define VECTOR_TIMER 0x60
 #define VECTOR_LOW 0x61
@@ -176,6 +177,7 @@ static void periodic(void)
     apic_write(APIC_LVT_TIMER, VECTOR_TIMER | MASKED);
     apic_write(APIC_TIMER_INITIAL, 0);
     check_equal("an initial count of zero stops it", apic_read(APIC_TIMER_CURRENT), 0);
+    asm volatile("sti; nop; cli" : : : "memory"); /* one more may have come meanwhile */
 }
 
 static void deadline(void)
@@ -209,12 +211,63 @@ static void deadline(void)
     apic_write(APIC_LVT_TIMER, MASKED);
 }
 
+/* To this processor; the shorthand for that is not for NMIs. */
+static void send_nmi(void)
+{
+    if (x2) {
+        write_msr(0x830, (uint64_t)apic_read(APIC_ID) << 32 | ICR_NMI);
+    } else {
+        apic_write(APIC_ICR_HIGH, apic_read(APIC_ID));
+        apic_write(APIC_ICR, ICR_NMI);
+    }
+}
+
+static volatile unsigned nmi_count, nmi_depth, nmi_deepest;
+
+static void on_nmi(struct frame *frame)
+{
+    nmi_depth++;
+    if (nmi_depth > nmi_deepest)
+        nmi_deepest = nmi_depth;
+    if (nmi_count++ == 0) { /* two more: they wait for IRET, and are one by then */
+        send_nmi();
+        send_nmi();
+        for (volatile int i = 0; i < 1000; i++)
+            ;
+    }
+    nmi_depth--;
+}
+
+static void nmi(void)
+{
+    nmi_count = nmi_deepest = 0;
+    set_handler(NMI, on_nmi);
+    send_nmi();
+    check_equal("an NMI in the handler of one comes after its IRET", nmi_count, 2);
+    check_equal("    not before", nmi_deepest, 1);
+}
+
+static void disable(void)
+{
+    uint64_t base = read_msr(MSR_APIC_BASE);
+    uint32_t sizes[4];
+
+    cpuid(0x80000008, 0, sizes);
+    TRY("wrmsr", : : "c"(MSR_APIC_BASE), "a"(base), "d"(1u << ((sizes[0] & 0xff) - 32)));
+    check_equal("an APIC base beyond physical memory raises #GP", trap.vector, GP);
+    write_msr(MSR_APIC_BASE, base & ~APIC_BASE_ENABLE);
+    check("CPUID hides a disabled APIC", !cpu_has(1, 3, 9));
+    write_msr(MSR_APIC_BASE, base);
+    check("    and shows it again", cpu_has(1, 3, 9));
+}
+
 static void all(void)
 {
     apic_write(APIC_SVR, 0x1ff);
     check("the version has six LVT entries or so", (apic_read(APIC_VERSION) >> 16 & 0xff) >= 4);
     self_ipi();
     shadows();
+    nmi();
     halt();
     periodic();
     deadline();
@@ -231,6 +284,7 @@ void guest_main(void)
     print("-- xAPIC\n");
     check("enabled at reset", read_msr(MSR_APIC_BASE) & APIC_BASE_ENABLE);
     all();
+    disable();
     if (!cpu_has(1, 2, 21)) {
         skip("x2APIC", "the CPU has none");
         return;

@@ -33,7 +33,8 @@ static void on_debug(struct frame *frame)
 #define CLEAR_TF "pushfq; andl $~0x100, (%%rsp); popfq\n"
 
 extern const uint8_t step_1[], step_2[], step_3[], step_4[], step_end[], rep_at[], rep_next[],
-    ss_at[], ss_next[], ss_end[], break_at[], break_next[], watch_next[];
+    ss_at[], ss_next[], ss_end[], halt_next[], int3_next[], int1_next[], trap_stubs[], break_at[],
+    break_next[], watch_next[];
 
 static void single_step(void)
 {
@@ -88,6 +89,17 @@ static void step_shadow(void)
                  :
                  : "rax", "memory", "cc");
     check_equal("TF: no trap between MOV SS and the next instruction", steps[0], (uint64_t)ss_end);
+}
+
+static void step_halt(void)
+{
+    step_count = 0;
+    asm volatile(SET_TF "hlt\n"
+                        "halt_next: nop\n" CLEAR_TF
+                 :
+                 :
+                 : "memory", "cc");
+    check_equal("TF: the trap after HLT ends it", steps[0], (uint64_t)halt_next);
 }
 
 static void instruction_breakpoint(void)
@@ -145,6 +157,45 @@ static void data_breakpoint(void)
     check_equal("    loads too where that is asked for", step_count, 1);
 }
 
+static uint64_t int3_rip;
+
+static void on_int3(struct frame *frame)
+{
+    int3_rip = frame->rip;
+}
+
+/* MOV SS from watched memory: its trap waits until the next instruction is done. */
+static void held_breakpoint(void)
+{
+    asm volatile("mov %%ss, watched" : : : "memory");
+    set_handler(BP, on_int3);
+    set_gate(BP, true, 14, 0, 0); /* on this stack: the trap comes on the other one */
+    step_count = 0;
+    write_dr7(DR7_FIXED | 1 << 3 | 3 << 20 | 3 << 22);
+    asm volatile("mov watched, %%ss\n"
+                 "int3\n"
+                 "int3_next: nop"
+                 :
+                 :
+                 : "memory");
+    check_equal("data breakpoint of MOV SS, then INT3: one trap", step_count, 1);
+    check_equal("    at INT3's handler", steps[0], (uint64_t)trap_stubs + BP * 16);
+    check_equal("    DR6 says B1", step_dr6[0], DR6_FIXED | 2);
+    check_equal("    INT3 is done", int3_rip, (uint64_t)int3_next);
+    step_count = 0;
+    asm volatile("mov watched, %%ss\n"
+                 ".byte 0xf1\n"
+                 "int1_next: nop"
+                 :
+                 :
+                 : "memory");
+    check_equal("    then INT1: its own trap is the only one", step_count, 1);
+    check_equal("    behind it", steps[0], (uint64_t)int1_next);
+    write_dr7(DR7_FIXED);
+    set_handler(BP, NULL);
+    set_gate(BP, true, 14, 3, 1);
+}
+
 static void general_detect(void)
 {
     step_count = 0;
@@ -173,7 +224,9 @@ void guest_main(void)
     single_step();
     step_string();
     step_shadow();
+    step_halt();
     instruction_breakpoint();
     data_breakpoint();
+    held_breakpoint();
     general_detect();
 }

@@ -126,6 +126,13 @@ static void segments(void)
     expect_fault("#GP: LTR of a busy TSS", GP, SEL_TSS);
     TRY("lldt %w0", : : "r"(SEL_DATA));
     expect_fault("#GP: LLDT of a data segment", GP, SEL_DATA);
+    gdt[SEL_SPARE / 8] = 0x0000820000000fff; /* an LDT */
+    gdt[SEL_SPARE / 8 + 1] = 0x8000;         /* at 1 << 47 */
+    TRY("lldt %w0", : : "r"(SEL_SPARE));
+    expect_fault("#GP: LLDT of a non-canonical base", GP, SEL_SPARE);
+    gdt[SEL_SPARE / 8] = 0x0000890000000067; /* a TSS */
+    TRY("ltr %w0", : : "r"(SEL_SPARE));
+    expect_fault("#GP: LTR of a non-canonical base", GP, SEL_SPARE);
     set_gate(0x56, false, 14, 0, 1);
     TRY("int $0x56", ::);
     expect_fault("#NP: a gate that is not present", NP, 0x56 * 8 + 2);

@@ -17,6 +17,7 @@ static struct tss *const task = &tss;
 void syscall_entry(void);
 void sysenter_entry(void);
 void gate_entry(void);
+void step_entry(void);
 
 /* SYSCALL: notes the state and returns 1 more than RDI. */
 asm(".text\n"
@@ -44,6 +45,10 @@ asm(".text\n"
     "popq seen_rflags\n"
     "lea 2(%rdi), %rax\n"
     "rex.w sysexit\n"
+    "step_entry:\n" /* SYSCALL: returns with TF on */
+    "mov %rcx, seen_rcx\n"
+    "or $0x100, %r11\n"
+    "sysretq\n"
     "gate_entry:\n"
     "mov %cs, seen_cs\n"
     "mov %rsp, seen_rsp\n"
@@ -119,6 +124,27 @@ static void fast_calls(void)
     check_equal("    back in SS", trap.ss, SEL_USER_DATA);
 }
 
+static uint64_t step_rip, step_cs;
+
+static void on_step(struct frame *frame)
+{
+    if (!step_rip) {
+        step_rip = frame->rip;
+        step_cs = frame->cs;
+    }
+    frame->rflags &= ~FLAG_TF;
+}
+
+static void sysret_step(void)
+{
+    set_handler(DB, on_step);
+    write_msr(MSR_LSTAR, (uint64_t)step_entry);
+    user_call(user_syscall, 0);
+    set_handler(DB, NULL);
+    check_equal("SYSRET that sets TF traps itself", step_rip, seen_rcx);
+    check_equal("    in user mode", step_cs, SEL_USER_CODE);
+}
+
 static void sysenter(void)
 {
     uint32_t vendor[4];
@@ -169,6 +195,51 @@ static void call_gate(void)
     check_equal("call gate that is not present", trap.vector, NP);
 }
 
+static USER_DATA uint64_t gs_user_word = 0xfeedface12345678;
+
+static USER_CODE uint64_t user_gs_word(uint64_t x)
+{
+    asm volatile("mov %%gs:0, %0" : "=r"(x));
+    return x;
+}
+
+static USER_CODE uint64_t user_gs_selector(uint64_t x)
+{
+    asm volatile("mov %%gs, %0" : "=r"(x));
+    return x;
+}
+
+/* A data segment that CPL 3 may not use is lost on the way there, but for its base. */
+static void outer_segments(void)
+{
+    asm volatile("mov %0, %%gs" : : "r"(SEL_DATA));
+    check_equal("IRET to CPL 3 makes a segment of DPL 0 null", user_call(user_gs_selector, 0), 0);
+    asm volatile("mov %0, %%gs" : : "r"(SEL_DATA));
+    write_msr(MSR_GS_BASE, (uint64_t)&gs_user_word);
+    check_equal("    its base stays", user_call(user_gs_word, 0), gs_user_word);
+}
+
+static USER_CODE uint64_t user_hypercall(uint64_t x)
+{
+    asm volatile("vmmcall" : "+a"(x) : : "memory");
+    return x;
+}
+
+static void hypercall(void)
+{
+    uint32_t out[4];
+    uint64_t rax = ~0ull;
+
+    cpuid(0x40000000, 0, out);
+    if (out[1] != 0x4b4d564b) { /* "KVMK" */
+        skip("hypercalls", "CPUID does not name KVM");
+        return;
+    }
+    TRY("vmmcall", : "+a"(rax) : : "memory");
+    check_equal("an unknown hypercall", rax, -1000ull);
+    check_equal("    from CPL 3 is not permitted", user_call(user_hypercall, 0), -1ull);
+}
+
 static void iret(void)
 {
     uint64_t value = 0;
@@ -212,7 +283,10 @@ static void iret(void)
 void guest_main(void)
 {
     fast_calls();
+    sysret_step();
     sysenter();
     call_gate();
     iret();
+    outer_segments();
+    hypercall();
 }

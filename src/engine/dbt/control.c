@@ -307,7 +307,8 @@ static enum dbt_result fetch_return_stack(struct dbt_vcpu *v, uint16_t selector,
     return DBT_NEXT;
 }
 
-/* After a return to an outer level: segments that it may not use become null (5.8.6). */
+/* After a return to an outer level: segments that it may not use become null (5.8.6). Only the
+ * selector and the right to use it go: the base stays, and 64-bit code sees it in FS and GS. */
 static void drop_inner_segments(struct dbt_vcpu *v)
 {
     static const uint8_t data[] = {X86_ES, X86_DS, X86_FS, X86_GS};
@@ -318,7 +319,7 @@ static void drop_inner_segments(struct dbt_vcpu *v)
 
         if ((s->attributes & X86_SEGMENT_PRESENT) && X86_SEGMENT_DPL(s->attributes) < dbt_cpl(v) &&
             (s->attributes & conforming) != conforming)
-            segment_make_null(s, 0, 0);
+            *s = (struct x86_segment){.base = s->base, .limit = s->limit};
     }
 }
 
@@ -615,6 +616,9 @@ enum dbt_result control_sysret(struct dbt_vcpu *v, const struct insn *insn)
     set_flat_code(v, to_code64 ? selector + 16 : selector, 3, to_code64);
     set_flat_stack(v, selector + 8, 3);
     mode_update(v);
+    /* Other instructions that set TF are not trapped themselves; this one is. */
+    if (v->flags_sys & X86_FLAG_TF)
+        interrupt_deliver_debug_trap(v, X86_DR6_BS);
     return DBT_JUMP;
 }
 

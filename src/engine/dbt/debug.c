@@ -90,8 +90,8 @@ static bool is_iret(uint16_t mnemonic)
            mnemonic == ZYDIS_MNEMONIC_IRETQ;
 }
 
-/* Whether the instruction clears TF as part of entering a handler: there is no trap then. */
-static bool enters_handler(uint16_t mnemonic)
+/* Whether TF at the instruction's end decides: it enters a handler, or has had its trap. */
+static bool traps_by_new_flags(uint16_t mnemonic)
 {
     switch (mnemonic) {
     case ZYDIS_MNEMONIC_INT:
@@ -99,6 +99,7 @@ static bool enters_handler(uint16_t mnemonic)
     case ZYDIS_MNEMONIC_INT3:
     case ZYDIS_MNEMONIC_INTO:
     case ZYDIS_MNEMONIC_SYSCALL:
+    case ZYDIS_MNEMONIC_SYSRET:
     case ZYDIS_MNEMONIC_SYSENTER:
         return true;
     default:
@@ -108,19 +109,27 @@ static bool enters_handler(uint16_t mnemonic)
 
 void debug_after(struct dbt_vcpu *v, const struct debug_step *step, const struct insn *in_c)
 {
-    uint64_t reasons = v->debug_hits;
+    uint64_t reasons = v->debug_hits | v->debug_held;
     uint16_t mnemonic = in_c ? in_c->mnemonic : 0;
 
     v->debug_hits = 0;
+    v->debug_held = 0;
     /* RF lasts for one instruction; IRET has just loaded the one it was asked to. A REP that will
      * go on keeps it. */
     if (step->resume && !is_iret(mnemonic) && v->rip != step->rip)
         v->flags_sys &= ~X86_FLAG_RF;
-    if (step->traced && !(enters_handler(mnemonic) && !(v->flags_sys & X86_FLAG_TF)))
+    if (step->traced && !(traps_by_new_flags(mnemonic) && !(v->flags_sys & X86_FLAG_TF)))
         reasons |= X86_DR6_BS;
-    /* MOV SS and POP SS hold back debug traps as they hold back interrupts. */
-    if (v->shadow && mnemonic != ZYDIS_MNEMONIC_STI)
-        reasons = 0;
-    if (reasons)
+    /* MOV SS and POP SS hold back debug traps as they hold back interrupts; a single step comes
+     * again by itself. The trap of INT1 takes in what is held. */
+    if (v->shadow && mnemonic != ZYDIS_MNEMONIC_STI) {
+        v->debug_held = reasons & ~X86_DR6_BS;
+        return;
+    }
+    if (mnemonic == ZYDIS_MNEMONIC_INT1)
+        return;
+    if (reasons) {
+        v->run_state = X86_RUNNABLE; /* HLT does not outlast a trap */
         interrupt_deliver_debug_trap(v, reasons);
+    }
 }

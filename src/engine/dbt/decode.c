@@ -173,6 +173,9 @@ static enum insn_class classify(const struct decoded *d, const struct decode_fea
     bool stack_native = !(mode & DBT_MODE_ALIGN);
     bool natural = z->operand_width == 64 || !code64;
 
+    /* Of the virtualization extensions only the way out to the hypervisor is there. */
+    if (z->mnemonic == ZYDIS_MNEMONIC_VMCALL || z->mnemonic == ZYDIS_MNEMONIC_VMMCALL)
+        return in_c(d);
     if (!features->extension[z->meta.isa_ext])
         return INSN_UNDEFINED;
     if (z->encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY &&

@@ -283,7 +283,9 @@ void dispatch_run(struct dbt_vcpu *v)
 
         if (!code) {
             if (atomic_load(&v->attention) || v->run_state != X86_RUNNABLE ||
-                (v->interrupt_waiting && v->iflag && !v->shadow)) {
+                (!v->shadow && ((v->interrupt_waiting && v->iflag) ||
+                                (atomic_load_explicit(&v->nmi_pending, memory_order_relaxed) &&
+                                 !v->nmi_blocked)))) {
                 bool slept = v->run_state != X86_RUNNABLE;
 
                 if (!runtime_attend(v))
@@ -337,10 +339,11 @@ void dispatch_run(struct dbt_vcpu *v)
         if (result == DBT_FAULT) {
             code = NULL;
             v->debug_hits = 0;
+            v->debug_held = 0;
             if (r->debugger.active)
                 debugger_undo(v);
             dispatch_deliver_pending(v);
-        } else if (debugging && result != DBT_EXIT) {
+        } else if (debugging) {
             code = NULL;
             debug_after(v, &step, in_c);
         }

@@ -238,13 +238,24 @@ static int dbt_memory_changed(struct engine_vm *e, struct error *err)
 
 /* --- vCPUs --- */
 
+/* While one NMI is handled one more waits; before that, the first is as good as taken, and so a
+ * second waits behind it. */
+static void nmi_raise(struct dbt_vcpu *v)
+{
+    uint8_t limit = __atomic_load_n(&v->nmi_blocked, __ATOMIC_RELAXED) ? 1 : 2;
+    uint8_t count = atomic_load(&v->nmi_pending);
+
+    while (count < limit && !atomic_compare_exchange_weak(&v->nmi_pending, &count, count + 1))
+        ;
+}
+
 static void on_apic_event(void *opaque, enum lapic_event event, uint8_t vector)
 {
     struct dbt_vcpu *v = opaque;
 
     switch (event) {
     case LAPIC_EVENT_NMI:
-        atomic_store(&v->nmi_pending, true);
+        nmi_raise(v);
         break;
     case LAPIC_EVENT_INIT:
         atomic_store(&v->init_pending, true);

@@ -18,6 +18,7 @@ struct cpu_feature {
 #define FEATURE_TSC ((struct cpu_feature){1, CPUID_EDX, 4})
 #define FEATURE_PAE ((struct cpu_feature){1, CPUID_EDX, 6})
 #define FEATURE_MCE ((struct cpu_feature){1, CPUID_EDX, 7})
+#define FEATURE_APIC ((struct cpu_feature){1, CPUID_EDX, 9})
 #define FEATURE_MTRR ((struct cpu_feature){1, CPUID_EDX, 12})
 #define FEATURE_PGE ((struct cpu_feature){1, CPUID_EDX, 13})
 #define FEATURE_MCA ((struct cpu_feature){1, CPUID_EDX, 14})

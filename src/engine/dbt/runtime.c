@@ -13,6 +13,7 @@
 
 #include "base/log.h"
 #include "engine/dbt/dispatch.h"
+#include "engine/dbt/guest_features.h"
 #include "engine/dbt/interrupt.h"
 #include "engine/dbt/trace.h"
 #include "engine/dbt/translator.h"
@@ -375,7 +376,7 @@ static void take_interrupt(struct dbt_vcpu *v)
         return;
     }
     if (atomic_load(&v->nmi_pending) && !v->nmi_blocked && !v->shadow) {
-        atomic_store(&v->nmi_pending, false);
+        atomic_fetch_sub(&v->nmi_pending, 1);
         v->run_state = X86_RUNNABLE;
         v->nmi_blocked = true;
         interrupt_deliver_external(v, X86_VECTOR_NMI);
@@ -557,6 +558,8 @@ bool dbt_msr_write_outside(struct dbt_vcpu *v, uint32_t index, uint64_t value)
     bool known;
 
     dbt_simd_unload(v);
+    if (index == MSR_APIC_BASE && value >> v->vm->phys_bits)
+        return false;
     if (is_apic_msr(index)) {
         v->interrupt_waiting = true;
         return lapic_msr_write(v->lapic, index, value);
@@ -569,11 +572,22 @@ bool dbt_msr_write_outside(struct dbt_vcpu *v, uint32_t index, uint64_t value)
     return known;
 }
 
+/* CPUID says that there is an APIC while it is enabled (Intel SDM volume 3, 11.4.3). */
+static void hide_disabled_apic(struct dbt_vcpu *v, uint32_t leaf, uint32_t out[4])
+{
+    uint64_t base;
+
+    if (leaf == FEATURE_APIC.leaf && lapic_msr_read(v->lapic, MSR_APIC_BASE, &base) &&
+        !(base & APIC_BASE_ENABLE))
+        out[FEATURE_APIC.reg] &= ~(1u << FEATURE_APIC.bit);
+}
+
 void dbt_cpuid(struct dbt_vcpu *v, uint32_t leaf, uint32_t subleaf, uint32_t out[4])
 {
     dbt_simd_unload(v);
     x86_cpuid_get(&v->vm->config.cpuid, v->index, v->cr4 & X86_CR4_OSXSAVE, v->xcr0, leaf, subleaf,
                   out);
+    hide_disabled_apic(v, leaf, out);
 }
 
 uint64_t dbt_cr8_read(struct dbt_vcpu *v)

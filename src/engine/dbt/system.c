@@ -277,6 +277,9 @@ enum dbt_result insn_execute(struct dbt_vcpu *v, const struct insn *insn)
     case ZYDIS_MNEMONIC_MONITOR:
     case ZYDIS_MNEMONIC_MWAIT:
         return execute_monitor(v, insn);
+    case ZYDIS_MNEMONIC_VMCALL:
+    case ZYDIS_MNEMONIC_VMMCALL:
+        return hypercall_execute(v, insn);
 
     default: /* UD0 to UD2, and what this processor does not have */
         return dbt_raise(v, X86_VECTOR_UD);

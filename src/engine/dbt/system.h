@@ -96,6 +96,9 @@ enum dbt_result io_out(struct dbt_vcpu *v, const struct insn *insn);
 enum dbt_result io_ins(struct dbt_vcpu *v, const struct insn *insn);
 enum dbt_result io_outs(struct dbt_vcpu *v, const struct insn *insn);
 
+/* hypercall.c */
+enum dbt_result hypercall_execute(struct dbt_vcpu *v, const struct insn *insn);
+
 /* legacy.c */
 enum dbt_result legacy_adjust(struct dbt_vcpu *v, const struct insn *insn); /* AAA AAS DAA DAS */
 enum dbt_result legacy_aam(struct dbt_vcpu *v, const struct insn *insn);

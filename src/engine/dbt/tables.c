@@ -67,6 +67,8 @@ enum dbt_result tables_store(struct dbt_vcpu *v, const struct insn *insn)
 static enum dbt_result read_system(struct dbt_vcpu *v, uint16_t selector, unsigned type,
                                    unsigned other_type, struct descriptor *d)
 {
+    struct x86_segment s;
+
     if (selector & X86_SELECTOR_TI)
         return raise_selector(v, X86_VECTOR_GP, selector, 0);
     if (descriptor_read(v, selector, X86_VECTOR_GP, 0, d) == DBT_FAULT)
@@ -78,7 +80,10 @@ static enum dbt_result read_system(struct dbt_vcpu *v, uint16_t selector, unsign
         return raise_selector(v, X86_VECTOR_NP, selector, 0);
     if (!(v->mode & DBT_MODE_LMA))
         return DBT_NEXT;
-    return descriptor_read_high(v, selector, d);
+    if (descriptor_read_high(v, selector, d) == DBT_FAULT)
+        return DBT_FAULT;
+    descriptor_unpack(d, selector, &s);
+    return is_canonical(s.base) ? DBT_NEXT : raise_selector(v, X86_VECTOR_GP, selector, 0);
 }
 
 enum dbt_result tables_lldt(struct dbt_vcpu *v, const struct insn *insn)

@@ -183,12 +183,14 @@ struct dbt_vcpu {
     uint64_t dr[4], dr6, dr7;
     bool data_breakpoints; /* some are armed, in DR7 or by a debugger */
     uint64_t debug_hits;   /* DR6 bits of data breakpoints that the current instruction hit */
+    uint64_t debug_held;   /* those that MOV SS or POP SS before it hit */
     struct x86_msrs msr;
     uint64_t pdpte[4]; /* PAE page-directory-pointer registers, loaded with CR3 */
 
     struct dbt_exception exception; /* what DBT_FAULT reports */
     bool nmi_blocked;
-    _Atomic bool nmi_pending, init_pending, sipi_pending;
+    _Atomic uint8_t nmi_pending; /* how many; see nmi_raise() */
+    _Atomic bool init_pending, sipi_pending;
     uint8_t sipi_vector;
     enum x86_run_state run_state;
     bool shutdown; /* triple fault */
