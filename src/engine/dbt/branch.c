@@ -11,6 +11,8 @@
 static enum dbt_result check_target(struct dbt_vcpu *v, const struct insn *insn, uint64_t *rip)
 {
     if (v->mode & DBT_MODE_CODE64) {
+        if (insn->operand_width == 16)
+            *rip &= 0xffff;
         if (!is_canonical(*rip))
             return dbt_raise_error(v, X86_VECTOR_GP, 0);
         return DBT_NEXT;

@@ -320,6 +320,8 @@ static void drop_inner_segments(struct dbt_vcpu *v)
         if ((s->attributes & X86_SEGMENT_PRESENT) && X86_SEGMENT_DPL(s->attributes) < dbt_cpl(v) &&
             (s->attributes & conforming) != conforming)
             *s = (struct x86_segment){.base = s->base, .limit = s->limit};
+        else if (selector_is_null(s->selector))
+            s->selector = 0; /* whatever its RPL; the base stays */
     }
 }
 

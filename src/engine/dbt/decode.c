@@ -186,6 +186,11 @@ static enum insn_class classify(const struct decoded *d, const struct decode_fea
 
     switch (z->mnemonic) {
     case ZYDIS_MNEMONIC_NOP:
+        /* PREFETCHW and its like with a register are NOPs only to Intel. */
+        if (features->amd && z->opcode_map == ZYDIS_OPCODE_MAP_0F && z->opcode == 0x0d &&
+            !d->memory)
+            return INSN_UNDEFINED;
+        return INSN_NOTHING;
     case ZYDIS_MNEMONIC_ENDBR32:
     case ZYDIS_MNEMONIC_ENDBR64:
         return INSN_NOTHING;
@@ -225,7 +230,7 @@ static enum insn_class classify(const struct decoded *d, const struct decode_fea
             return INSN_IN_C_END;
         if (z->raw.imm[0].is_relative)
             return INSN_JMP;
-        return INSN_JMP_INDIRECT;
+        return d->memory && (mode & DBT_MODE_ALIGN) ? INSN_IN_C_END : INSN_JMP_INDIRECT;
     case ZYDIS_MNEMONIC_RET:
         return !is_far(d) && stack_native && natural ? INSN_RET : INSN_IN_C_END;
     case ZYDIS_MNEMONIC_JCXZ:
@@ -266,6 +271,10 @@ static enum insn_class classify(const struct decoded *d, const struct decode_fea
                                                                                      : in_c(d);
     case ZYDIS_MNEMONIC_RDTSC:
         return (mode & DBT_MODE_CPL_MASK) == 0 ? INSN_RDTSC : in_c(d);
+    case ZYDIS_MNEMONIC_VPEXTRD:
+    case ZYDIS_MNEMONIC_VPINSRD:
+        /* With W, the quadword forms, which only 64-bit code has. */
+        return features->amd && !code64 && z->raw.vex.W ? INSN_UNDEFINED : INSN_NATIVE;
     case ZYDIS_MNEMONIC_CMPXCHG16B:
         return features->cx16 ? INSN_NATIVE : INSN_UNDEFINED;
     case ZYDIS_MNEMONIC_PAUSE:
@@ -384,6 +393,81 @@ static const ZydisDecodedOperand *explicit_memory(const struct decoded *d)
     return NULL;
 }
 
+/* Zydis takes a SIB byte's base 5 for R13 where REX.B is set although mod is 0: there is none,
+ * then, but a 32-bit displacement (Intel SDM volume 2, table 2-3). */
+static void correct_base(struct decoded *d)
+{
+    const ZydisDecodedInstruction *z = &d->z;
+
+    if (!(z->attributes & ZYDIS_ATTRIB_HAS_SIB) || z->raw.modrm.mod != 0 || z->raw.sib.base != 5)
+        return;
+    for (unsigned i = 0; i < z->operand_count; i++) {
+        ZydisDecodedOperandMem *mem = &d->operand[i].mem;
+
+        if (d->operand[i].type != ZYDIS_OPERAND_TYPE_MEMORY)
+            continue;
+        mem->base = ZYDIS_REGISTER_NONE;
+        mem->disp.has_displacement = ZYAN_TRUE;
+        mem->disp.value = z->raw.disp.value;
+    }
+}
+
+/* Relative branches with an immediate of the operand's size: CALL, JMP, Jcc. */
+static bool has_wide_displacement(const ZydisDecodedInstruction *z)
+{
+    return z->raw.imm[0].is_relative && z->raw.imm[0].size == 32;
+}
+
+/*
+ * Where AMD's processors read 64-bit code in another way than Intel's, which Zydis describes (AMD
+ * APM volume 3): the operand-size prefix makes near branches 16 bits wide, displacement and all,
+ * and far pointers in memory have no 64-bit offset.
+ */
+static void decode_amd(struct decoded *d)
+{
+    ZydisDecodedInstruction *z = &d->z;
+    bool prefix = (z->attributes & ZYDIS_ATTRIB_HAS_OPERANDSIZE) && !z->raw.rex.W;
+
+    switch (z->meta.branch_type) {
+    case ZYDIS_BRANCH_TYPE_SHORT:
+    case ZYDIS_BRANCH_TYPE_NEAR:
+        if (!prefix)
+            return;
+        z->operand_width = 16;
+        if (has_wide_displacement(z)) {
+            z->length -= 2;
+            z->raw.imm[0].size = 16;
+            z->raw.imm[0].value.s = (int16_t)z->raw.imm[0].value.s;
+        }
+        return;
+    default:
+        break;
+    }
+    switch (z->mnemonic) {
+    case ZYDIS_MNEMONIC_CALL:
+    case ZYDIS_MNEMONIC_JMP:
+    case ZYDIS_MNEMONIC_LFS:
+    case ZYDIS_MNEMONIC_LGS:
+    case ZYDIS_MNEMONIC_LSS:
+        if (z->operand_width == 64)
+            z->operand_width = 32;
+        break;
+    default:
+        break;
+    }
+}
+
+/* With REX.B, 90 is XCHG with R8, even behind F3, where Zydis sees PAUSE. F3 is taken out. */
+static ZyanStatus decode_exchange(struct decoded *d, const ZydisDecoder *decoder,
+                                  const uint8_t *bytes)
+{
+    uint8_t plain[15];
+
+    for (unsigned i = 0; i < d->z.length; i++)
+        plain[i] = bytes[i] == 0xf3 ? 0x2e : bytes[i]; /* a segment override is without effect */
+    return ZydisDecoderDecodeFull(decoder, plain, d->z.length, &d->z, d->operand);
+}
+
 bool decode_one(struct decoded *d, const struct decode_features *features, uint32_t mode,
                 const uint8_t *bytes, unsigned available, bool *too_short)
 {
@@ -392,10 +476,15 @@ bool decode_one(struct decoded *d, const struct decode_features *features, uint3
 
     decoder_of(&decoder, features, mode);
     status = ZydisDecoderDecodeFull(&decoder, bytes, available, &d->z, d->operand);
+    if (ZYAN_SUCCESS(status) && d->z.mnemonic == ZYDIS_MNEMONIC_PAUSE && d->z.raw.rex.B)
+        status = decode_exchange(d, &decoder, bytes);
     *too_short = status == ZYDIS_STATUS_NO_MORE_DATA;
     if (!ZYAN_SUCCESS(status))
         return false;
+    correct_base(d);
     d->memory = explicit_memory(d);
+    if (features->amd && (mode & DBT_MODE_CODE64))
+        decode_amd(d);
     d->class = classify(d, features, mode);
     d->flags_read = d->z.cpu_flags ? d->z.cpu_flags->tested & FLAGS_ARITH : 0;
     d->flags_written = flags_certainly_written(d);
@@ -415,6 +504,41 @@ bool decode_one(struct decoded *d, const struct decode_features *features, uint3
     return true;
 }
 
+bool decode_is_x87(const struct decoded *d)
+{
+    switch (d->z.mnemonic) {
+    case ZYDIS_MNEMONIC_FNSAVE:
+    case ZYDIS_MNEMONIC_FNSTCW:
+    case ZYDIS_MNEMONIC_FNSTENV:
+    case ZYDIS_MNEMONIC_FNSTSW:
+        return false;
+    case ZYDIS_MNEMONIC_FISTTP:
+        return true;
+    default:
+        break;
+    }
+    if (d->z.meta.isa_ext == ZYDIS_ISA_EXT_X87)
+        return true;
+    for (unsigned i = 0; i < d->z.operand_count; i++)
+        if (d->operand[i].type == ZYDIS_OPERAND_TYPE_REGISTER &&
+            ZydisRegisterGetClass(d->operand[i].reg.value) == ZYDIS_REGCLASS_MMX)
+            return true;
+    return false;
+}
+
+bool decode_is_state_image(const struct decoded *d)
+{
+    switch (d->z.mnemonic) {
+    case ZYDIS_MNEMONIC_FXSAVE:
+    case ZYDIS_MNEMONIC_FXSAVE64:
+    case ZYDIS_MNEMONIC_FXRSTOR:
+    case ZYDIS_MNEMONIC_FXRSTOR64:
+        return true;
+    default:
+        return d->class == INSN_XSAVE;
+    }
+}
+
 unsigned decode_gpr_number(ZydisRegister reg)
 {
     if (reg >= ZYDIS_REGISTER_SPL && reg <= ZYDIS_REGISTER_R15B)
@@ -422,7 +546,7 @@ unsigned decode_gpr_number(ZydisRegister reg)
     return (unsigned)ZydisRegisterGetId(reg);
 }
 
-static uint8_t segment_number(ZydisRegister segment)
+uint8_t decode_segment_number(ZydisRegister segment)
 {
     switch (segment) {
     case ZYDIS_REGISTER_ES:
@@ -484,12 +608,12 @@ void decode_to_insn(const struct decoded *d, const uint8_t *bytes, struct insn *
             (o->mem.base == ZYDIS_REGISTER_SI || o->mem.base == ZYDIS_REGISTER_ESI ||
              o->mem.base == ZYDIS_REGISTER_RSI || o->mem.base == ZYDIS_REGISTER_BX ||
              o->mem.base == ZYDIS_REGISTER_EBX || o->mem.base == ZYDIS_REGISTER_RBX))
-            insn->memory.segment = segment_number(o->mem.segment);
+            insn->memory.segment = decode_segment_number(o->mem.segment);
     }
     if (memory) {
         insn->has_memory = true;
         insn->memory = (struct insn_memory){
-            .segment = segment_number(memory->mem.segment),
+            .segment = decode_segment_number(memory->mem.segment),
             .base = address_register(memory->mem.base),
             .index = address_register(memory->mem.index),
             .scale = memory->mem.scale ? memory->mem.scale : 1,

@@ -71,8 +71,17 @@ void decode_features_init(struct decode_features *features, const struct x86_cpu
 bool decode_one(struct decoded *d, const struct decode_features *features, uint32_t mode,
                 const uint8_t *bytes, unsigned available, bool *too_short);
 
+/* Whether it is an x87 or MMX instruction (with a memory operand), which raises #MF if an exception
+ * is pending before all else. */
+bool decode_is_x87(const struct decoded *d);
+/* Whether it saves or loads FXSAVE's or XSAVE's image. */
+bool decode_is_state_image(const struct decoded *d);
+
 /* The form that insn_execute() takes. */
 void decode_to_insn(const struct decoded *d, const uint8_t *bytes, struct insn *insn);
+
+/* enum x86_segment_register; DS for none. */
+uint8_t decode_segment_number(ZydisRegister segment);
 
 /* Guest number (0..15) of a general register of any width; high bytes give 4..7. */
 unsigned decode_gpr_number(ZydisRegister reg);

@@ -66,6 +66,15 @@ static bool guest_exception(struct dbt_vcpu *v, long trap)
     }
 }
 
+/* Whether it is XSAVE, XRSTOR or the like, as native_emit_xsave() writes it (0F AE /4 to /6, 0F C7
+ * /3 to /5). */
+static bool is_xsave(const uint8_t *code)
+{
+    code += (*code & 0xf0) == 0x40; /* REX */
+    return code[0] == 0x0f && (code[1] == 0xae || code[1] == 0xc7) && code[2] < 0xc0 &&
+           (code[2] >> 3 & 7) >= 3 && (code[2] >> 3 & 7) <= 6;
+}
+
 /* Turns the fault into a guest exception and makes the thread leave translated code. */
 static bool handle_fault(struct dbt_vcpu *v, ucontext_t *context)
 {
@@ -93,6 +102,10 @@ static bool handle_fault(struct dbt_vcpu *v, ucontext_t *context)
     for (unsigned guest = 0; guest < X86_GPR_COUNT; guest++)
         if (regmap_host(guest) != HOST_NONE)
             v->gpr[guest] = (uint64_t)regs[greg_of[regmap_host(guest)]];
+    if (is_xsave((const uint8_t *)regs[REG_RIP])) {
+        v->gpr[X86_RAX] = (uint64_t)regs[greg_of[TEMP1]];
+        v->gpr[X86_RDX] = (uint64_t)regs[greg_of[TEMP2]];
+    }
     v->flags_arith = (uint64_t)regs[REG_EFL];
     v->runtime->leave = LEAVE_FAULT;
     regs[REG_RIP] = (greg_t)(uintptr_t)(cache->rx + v->vm->stub_leave);

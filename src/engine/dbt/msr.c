@@ -309,12 +309,13 @@ enum dbt_result msr_fsgsbase(struct dbt_vcpu *v, const struct insn *insn)
     bool write =
         insn->mnemonic == ZYDIS_MNEMONIC_WRFSBASE || insn->mnemonic == ZYDIS_MNEMONIC_WRGSBASE;
     uint64_t *base = &v->segment[fs ? X86_FS : X86_GS].base;
-    uint64_t value = gpr_read(v, insn->rm, insn->operand_width);
+    unsigned width = insn->operand_width == 64 ? 64 : 32; /* 66 is without effect */
+    uint64_t value = gpr_read(v, insn->rm, width);
 
     if (!(v->mode & DBT_MODE_CODE64) || !(v->cr4 & X86_CR4_FSGSBASE))
         return dbt_raise(v, X86_VECTOR_UD);
     if (!write) {
-        gpr_write(v, insn->rm, insn->operand_width, *base);
+        gpr_write(v, insn->rm, width, *base);
         return insn_next(v, insn);
     }
     if (!is_canonical(value))

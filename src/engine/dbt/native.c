@@ -301,6 +301,8 @@ static bool vex_w(const struct translator *t)
     case ZYDIS_MNEMONIC_VMOVD:
     case ZYDIS_MNEMONIC_VPEXTRD:
     case ZYDIS_MNEMONIC_VPINSRD:
+    case ZYDIS_MNEMONIC_VPCMPESTRI:
+    case ZYDIS_MNEMONIC_VPCMPESTRM:
     case ZYDIS_MNEMONIC_VCVTSI2SS:
     case ZYDIS_MNEMONIC_VCVTSI2SD:
     case ZYDIS_MNEMONIC_VCVTSS2SI:
@@ -343,7 +345,7 @@ struct access native_access(const struct decoded *d)
     access.write = d->memory->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE;
     /* Where more than a page fault on the operand's first byte may come first, or only parts are
      * touched, slow.c finds out which. */
-    access.slow_faults = access.size >= 16;
+    access.slow_faults = access.size >= 16 || decode_is_x87(d);
     switch (d->z.mnemonic) {
     case ZYDIS_MNEMONIC_CLFLUSH:
     case ZYDIS_MNEMONIC_CLFLUSHOPT:
@@ -389,6 +391,25 @@ static void emit_moffs(struct translator *t)
                    host_at(TEMP0, 0));
 }
 
+/* VZEROUPPER and VZEROALL outside 64-bit code change only the registers that there are: one by one,
+ * VMOVAPS xmm, xmm clears the upper half, VXORPS xmm, xmm, xmm all. */
+static bool is_clear(const struct decoded *d)
+{
+    return d->z.mnemonic == ZYDIS_MNEMONIC_VZEROUPPER || d->z.mnemonic == ZYDIS_MNEMONIC_VZEROALL;
+}
+
+static void emit_clear(struct translator *t)
+{
+    bool all = t->d->z.mnemonic == ZYDIS_MNEMONIC_VZEROALL;
+
+    for (unsigned i = 0; i < 8; i++) {
+        emit_byte(&t->e, 0xc5);
+        emit_byte(&t->e, 0x80 | (all ? ~i & 15 : 15) << 3);
+        emit_byte(&t->e, all ? 0x57 : 0x28);
+        emit_modrm_register(&t->e, i, i);
+    }
+}
+
 void native_emit(struct translator *t, bool prepared)
 {
     struct encoding enc;
@@ -405,6 +426,11 @@ void native_emit(struct translator *t, bool prepared)
     }
     if (is_moffs(d)) {
         emit_moffs(t);
+        return;
+    }
+
+    if (is_clear(d) && !is_code64(t)) {
+        emit_clear(t);
         return;
     }
 
@@ -508,13 +534,16 @@ void native_emit_bit_memory(struct translator *t)
     emit_op_memory(e, width == 64, 0x0f00 | t->d->z.opcode, TEMP1, host_at(TEMP0, 0));
 }
 
-/* The requested components (EDX:EAX) are limited to the guest's XCR0: the host's may be larger. */
+/* The requested components (EDX:EAX) are limited to the guest's XCR0: the host's may be larger. A
+ * host fault finds the guest's values in TEMP1 and TEMP2 (engine.c). */
 void native_emit_xsave(struct translator *t, bool prepared)
 {
     struct emitter *e = &t->e;
 
     if (!prepared) {
-        struct access access = {.size = DBT_XSAVE_SIZE, .write = native_access(t->d).write};
+        struct access access = {.size = DBT_XSAVE_SIZE,
+                                .write = native_access(t->d).write,
+                                .slow_faults = true};
 
         access_linear(t, t->d->memory, access);
         access_check(t, access);

@@ -21,6 +21,20 @@
 
 #define SLOW_ENTRIES 256
 
+/* Places in the XSAVE image (Intel SDM volume 1, 10.5.1 and 13.4). */
+enum {
+    XSAVE_FSW = 2,
+    XSAVE_FTW = 4,
+    XSAVE_ST = 32,
+    XSAVE_XMM = 160,
+    XSAVE_XSTATE_BV = 512,
+    XSAVE_LEGACY_SIZE = 576, /* with the header */
+    XSAVE_YMM_HIGH = 576
+};
+
+#define FSW_TOP 0x3800
+#define FSW_ES 0x0080
+
 struct slow_entry {
     uint8_t bytes[15];
     uint8_t length;
@@ -237,6 +251,54 @@ static uint8_t *operand_in_place(struct dbt_vcpu *v, struct slow_entry *e, gva_t
     return NULL;
 }
 
+static uint16_t x87_status(const struct dbt_vcpu *v)
+{
+    return (uint16_t)(v->xsave[XSAVE_FSW] | v->xsave[XSAVE_FSW + 1] << 8);
+}
+
+/* How much of its area XSAVE or XRSTOR touches: the last component only if it is asked for. */
+static unsigned xsave_size(const struct dbt_vcpu *v)
+{
+    return v->gpr[X86_RAX] & v->xcr0 & X86_XCR0_AVX ? DBT_XSAVE_SIZE : XSAVE_LEGACY_SIZE;
+}
+
+/* XMM8 to XMM15 and the upper halves of YMM8 to YMM15, which only 64-bit code has. */
+struct high_registers {
+    uint8_t xmm[128], ymm[128];
+};
+
+static void high_registers_take(struct high_registers *to, const uint8_t *image, bool ymm)
+{
+    memcpy(to->xmm, image + XSAVE_XMM + 128, sizeof(to->xmm));
+    if (ymm)
+        memcpy(to->ymm, image + XSAVE_YMM_HIGH + 128, sizeof(to->ymm));
+}
+
+static void high_registers_put(const struct high_registers *from, uint8_t *image, bool ymm)
+{
+    memcpy(image + XSAVE_XMM + 128, from->xmm, sizeof(from->xmm));
+    if (ymm)
+        memcpy(image + XSAVE_YMM_HIGH + 128, from->ymm, sizeof(from->ymm));
+}
+
+/* The thunk of FXSAVE, XSAVE, FXRSTOR or XRSTOR in 32- or 16-bit code, with the image in a buffer:
+ * the registers that such code does not have stay as they are, in the image and in the CPU. */
+static enum dbt_result run_short_image(struct dbt_vcpu *v, struct slow_entry *e, uint8_t *buffer,
+                                       unsigned size)
+{
+    bool ymm = size == DBT_XSAVE_SIZE;
+    struct high_registers image, registers;
+
+    high_registers_take(&image, buffer, ymm);
+    high_registers_take(&registers, v->xsave, true);
+    if (run_thunk(v, e, buffer) == DBT_FAULT)
+        return DBT_FAULT;
+    high_registers_put(&image, buffer, ymm);
+    high_registers_put(&registers, v->xsave, true);
+    v->xsave[XSAVE_XSTATE_BV] |= X86_XCR0_SSE | X86_XCR0_AVX;
+    return DBT_NEXT;
+}
+
 /* A native instruction with a memory operand. */
 static enum dbt_result execute_with_memory(struct dbt_vcpu *v, struct slow_entry *e)
 {
@@ -244,11 +306,15 @@ static enum dbt_result execute_with_memory(struct dbt_vcpu *v, struct slow_entry
     struct access access = native_access(d);
     bool read =
         d->memory->actions & (ZYDIS_OPERAND_ACTION_MASK_READ | ZYDIS_OPERAND_ACTION_CONDWRITE);
+    bool short_image = decode_is_state_image(d) && !(v->mode & DBT_MODE_CODE64);
     uint8_t *buffer;
+    enum dbt_result result;
     gva_t linear;
 
+    if (decode_is_x87(d) && (x87_status(v) & FSW_ES))
+        return dbt_raise(v, X86_VECTOR_MF);
     if (d->class == INSN_XSAVE)
-        access.size = DBT_XSAVE_SIZE;
+        access.size = xsave_size(v);
     if (access.size > 64 || d->z.meta.isa_ext == ZYDIS_ISA_EXT_X87)
         read = true; /* parts of a large image may stay as they are, and all if there is an
                         unmasked exception */
@@ -260,7 +326,7 @@ static enum dbt_result execute_with_memory(struct dbt_vcpu *v, struct slow_entry
     if (linear_of(v, &e->insn, 0, access.size, access.write ? MMU_WRITE : MMU_READ, &linear) ==
         DBT_FAULT)
         return DBT_FAULT;
-    buffer = operand_in_place(v, e, linear, access);
+    buffer = short_image ? NULL : operand_in_place(v, e, linear, access);
     if (buffer) {
         if (run_thunk(v, e, buffer) == DBT_FAULT)
             return DBT_FAULT;
@@ -272,7 +338,8 @@ static enum dbt_result execute_with_memory(struct dbt_vcpu *v, struct slow_entry
         return DBT_FAULT;
     if (read && mmu_read(v, linear, buffer, access.size, MMU_READ) == DBT_FAULT)
         return DBT_FAULT;
-    if (run_thunk(v, e, buffer) == DBT_FAULT)
+    result = short_image ? run_short_image(v, e, buffer, access.size) : run_thunk(v, e, buffer);
+    if (result == DBT_FAULT)
         return DBT_FAULT;
     if (access.write && mmu_write(v, linear, buffer, access.size, MMU_WRITE) == DBT_FAULT)
         return DBT_FAULT;
@@ -325,16 +392,16 @@ static enum dbt_result execute_bit(struct dbt_vcpu *v, const struct slow_entry *
     return insn_next_block(v, insn);
 }
 
-/* --- vector registers in the XSAVE image: SSE at 160, the upper halves of AVX at 576 --- */
+/* --- vector registers in the XSAVE image --- */
 
 static uint8_t *xmm_low(struct dbt_vcpu *v, unsigned number)
 {
-    return v->xsave + 160 + 16 * number;
+    return v->xsave + XSAVE_XMM + 16 * number;
 }
 
 static uint8_t *ymm_high(struct dbt_vcpu *v, unsigned number)
 {
-    return v->xsave + 576 + 16 * number;
+    return v->xsave + XSAVE_YMM_HIGH + 16 * number;
 }
 
 static void vector_read(struct dbt_vcpu *v, unsigned number, uint8_t out[32])
@@ -347,7 +414,7 @@ static void vector_write(struct dbt_vcpu *v, unsigned number, const uint8_t valu
 {
     memcpy(xmm_low(v, number), value, 16);
     memcpy(ymm_high(v, number), value + 16, 16);
-    v->xsave[512] |= X86_XCR0_SSE | X86_XCR0_AVX; /* XSTATE_BV */
+    v->xsave[XSAVE_XSTATE_BV] |= X86_XCR0_SSE | X86_XCR0_AVX;
 }
 
 /* Number of the vector register that the encoding names there. */
@@ -461,7 +528,31 @@ static enum dbt_result execute_gather(struct dbt_vcpu *v, const struct slow_entr
     return outcome == DBT_FAULT ? DBT_FAULT : insn_next_block(v, &e->insn);
 }
 
-/* MASKMOVDQU and VMASKMOVDQU: bytes whose mask byte has its top bit set go to [rdi]. */
+/* The MMX registers are the significands of the x87 registers, which the image has from the top of
+ * the stack on. */
+static uint8_t *mmx_register(struct dbt_vcpu *v, unsigned number)
+{
+    unsigned top = (x87_status(v) & FSW_TOP) / (FSW_TOP & -FSW_TOP);
+
+    return v->xsave + XSAVE_ST + 16 * ((number - top) & 7);
+}
+
+/* What every MMX instruction but EMMS does: the top of the stack becomes register 0, and all
+ * registers are in use. (Intel SDM volume 1, 9.6.) */
+static void enter_mmx(struct dbt_vcpu *v)
+{
+    uint8_t registers[8][16];
+    uint16_t status = x87_status(v) & (uint16_t)~FSW_TOP;
+
+    for (unsigned i = 0; i < 8; i++)
+        memcpy(registers[i], mmx_register(v, i), 16);
+    memcpy(v->xsave + XSAVE_ST, registers, sizeof(registers));
+    memcpy(v->xsave + XSAVE_FSW, &status, sizeof(status));
+    v->xsave[XSAVE_FTW] = 0xff;
+    v->xsave[XSAVE_XSTATE_BV] |= X86_XCR0_X87;
+}
+
+/* MASKMOVQ, MASKMOVDQU and VMASKMOVDQU: bytes whose mask byte has its top bit set go to [rdi]. */
 static enum dbt_result execute_masked_store(struct dbt_vcpu *v, const struct slow_entry *e)
 {
     const struct decoded *d = &e->decoded;
@@ -473,14 +564,18 @@ static enum dbt_result execute_masked_store(struct dbt_vcpu *v, const struct slo
     uint64_t offset = gpr_read(v, X86_RDI, e->insn.address_width);
     gva_t linear;
 
+    if (mmx && (x87_status(v) & FSW_ES))
+        return dbt_raise(v, X86_VECTOR_MF);
+
     for (unsigned i = 0; i < d->z.operand_count; i++)
         if (d->operand[i].type == ZYDIS_OPERAND_TYPE_MEMORY)
-            segment = d->operand[i].mem.segment == ZYDIS_REGISTER_FS   ? X86_FS
-                      : d->operand[i].mem.segment == ZYDIS_REGISTER_GS ? X86_GS
-                                                                       : X86_DS;
-    /* MMX registers are the low 8 bytes of the x87 registers in the image. */
-    memcpy(bytes, mmx ? v->xsave + 32 + 16 * from : xmm_low(v, from), size);
-    memcpy(masks, mmx ? v->xsave + 32 + 16 * mask : xmm_low(v, mask), size);
+            segment = decode_segment_number(d->operand[i].mem.segment);
+    /* MMX registers are the low 8 bytes of the x87 registers, in the image from the top of stack.
+     */
+    memcpy(bytes, mmx ? mmx_register(v, from) : xmm_low(v, from), size);
+    memcpy(masks, mmx ? mmx_register(v, mask) : xmm_low(v, mask), size);
+    if (mmx)
+        enter_mmx(v); /* comes even before a fault of the store */
     if (segment_linear(v, segment, offset, size, MMU_WRITE, &linear) == DBT_FAULT ||
         mmu_probe_write(v, linear, size, MMU_WRITE) == DBT_FAULT)
         return DBT_FAULT;

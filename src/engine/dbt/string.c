@@ -297,11 +297,11 @@ enum dbt_result string_execute(struct dbt_vcpu *v, const struct insn *insn)
     do {
         uint64_t count = op.rep ? gpr_read(v, X86_RCX, insn->address_width) : 1;
 
-        if (count == 0)
-            return insn_next(v, insn);
         if ((op.kind == INS || op.kind == OUTS) &&
             tss_check_io(v, v->gpr[X86_RDX], op.size) == DBT_FAULT)
             return DBT_FAULT;
+        if (count == 0)
+            return insn_next(v, insn);
         if (v->mode & DBT_MODE_TF)
             count = 1; /* the trap comes after each element */
         if (string_piece(v, insn, &op, count, &done, &slow) == DBT_FAULT)

@@ -407,12 +407,18 @@ static void emit_unit_off(struct translator *t)
     translator_emit_exit(t, record);
 }
 
+/* FXSAVE, XSAVE and the like outside 64-bit code leave half of the registers alone. */
+static bool is_short_image(const struct translator *t)
+{
+    return !is_code64(t) && decode_is_state_image(t->d);
+}
+
 /* Emits one instruction; false when the block ends here because only slow.c can do it. */
 static bool emit_insn(struct translator *t)
 {
     switch (t->d->class) {
     case INSN_NATIVE:
-        if ((t->mode & DBT_MODE_ALIGN) && t->d->memory) {
+        if (((t->mode & DBT_MODE_ALIGN) && t->d->memory) || is_short_image(t)) {
             emit_slow(t);
             return false;
         }
@@ -468,6 +474,10 @@ static bool emit_insn(struct translator *t)
         native_emit_bit_memory(t);
         return true;
     case INSN_XSAVE:
+        if (is_short_image(t)) {
+            emit_slow(t);
+            return false;
+        }
         native_emit_xsave(t, false);
         return true;
     case INSN_CLI:
