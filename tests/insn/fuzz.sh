@@ -1,9 +1,11 @@
 #!/bin/sh
-# A long random comparison of the software engine with the CPU (`make fuzz-insn`).
+# A long random comparison of the software engine with the CPU (`make fuzz-insn`): seed after seed
+# until it is stopped (Ctrl-C, SIGTERM).
 #
-#     fuzz.sh BUILD [--seconds N] [--seed N] ...     default: ten minutes from a random seed
+#     fuzz.sh BUILD [--seconds N] [--seed N] ...     options: see the head of main.c
 #
-# Failures go to the terminal and to BUILD/fuzz-insn.log, each with the line that repeats it.
+# Seeds and failures, each shrunk and with the line that repeats it, go to the terminal and to
+# BUILD/fuzz-insn.log. The status is 1 if something differed.
 set -eu
 
 build=$1
@@ -11,10 +13,23 @@ shift
 ninja -C "$build" --quiet tests/insn/insn_test
 seed=$(od -An -N4 -tu4 /dev/urandom | tr -d ' ')
 log=$build/fuzz-insn.log
-echo "seed $seed, log in $log"
+echo "log in $log"
+: >"$log"
+tail -f "$log" &
+tail=$!
+# The test program ends by itself at a signal; this script waits for its verdict.
+trap : INT TERM
 # What stands later wins, so that the caller's options do.
+"$build/tests/insn/insn_test" --engine dbt --seed "$seed" --forever --instances 8 --show 3 "$@" \
+    >"$log" &
+test=$!
 status=0
-"$build/tests/insn/insn_test" --engine dbt --seed "$seed" --seconds 600 --instances 32 \
-    --sequences 100000 --show 3 "$@" >"$log" || status=$?
-cat "$log"
+wait "$test" || status=$?
+if [ "$status" -gt 128 ]; then # the wait was interrupted, not the program
+    status=0
+    kill "$test" 2>/dev/null || :
+    wait "$test" || status=$?
+fi
+sleep 1
+kill "$tail"
 exit "$status"

@@ -12,7 +12,9 @@
 
 #include "insn.h"
 
-/* Guest-physical, identity mapped by one large page for the supervisor. */
+/* Guest-physical, mapped by one large page for the supervisor, at HIGH: low addresses are absent,
+ * as they are in a process. */
+#define HIGH 0xffff800000000000ull
 #define LOW_SIZE 0x200000
 #define PML4 0x1000
 #define PDPT 0x2000
@@ -21,7 +23,10 @@
 #define GDT 0x9000
 #define IDT 0xa000
 #define TSS 0xb000
-#define STACK 0xe000
+#define LDT 0xc000
+#define HIGH_PDPT 0xd000
+#define HIGH_PD 0xe000
+#define STACK 0x10000
 #define TSS_LIMIT 0x67
 
 #define PTE_P 1ull
@@ -126,13 +131,17 @@ static void write_page_tables(struct guest *g)
 {
     put_u64(g, PML4, PDPT | PTE_P | PTE_RW | PTE_US);
     put_u64(g, PDPT, PD | PTE_P | PTE_RW | PTE_US);
-    put_u64(g, PD, PTE_P | PTE_RW | PTE_PS);
+    put_u64(g, PML4 + 256 * 8, HIGH_PDPT | PTE_P | PTE_RW);
+    put_u64(g, HIGH_PDPT, HIGH_PD | PTE_P | PTE_RW);
+    put_u64(g, HIGH_PD, PTE_P | PTE_RW | PTE_PS);
     for (unsigned i = 0; i < REGION_SIZE / LOW_SIZE; i++)
         put_u64(g, PD + (REGION_BASE / LOW_SIZE + i) * 8,
                 (PT + i * GUEST_PAGE_SIZE) | PTE_P | PTE_RW | PTE_US);
     map_region(g, DATA_BASE, DATA_SIZE, PTE_RW | PTE_NX);
+    map_region(g, READ_ONLY_BASE, GUEST_PAGE_SIZE, PTE_NX);
+    map_region(g, ISLAND_BASE, GUEST_PAGE_SIZE, PTE_RW | PTE_NX);
     map_region(g, CONTROL_BASE, GUEST_PAGE_SIZE, PTE_RW | PTE_NX);
-    map_region(g, CODE_BASE, CODE_SIZE, 0);
+    map_region(g, CODE_BASE, CODE_SIZE + RUNNER_SIZE, 0);
     map_region(g, CASES_BASE, CASES_SIZE, PTE_RW | PTE_NX);
 }
 
@@ -143,6 +152,11 @@ static void write_page_tables(struct guest *g)
 #define DATA 0xc093
 #define DATA_3 0xc0f3
 #define TSS_BUSY 0x008b
+#define LDT_PRESENT 0x0082
+/* Linux keeps the number of the CPU as the limit of a data segment that user mode may load:
+ * read-only, expand-down, 32-bit. */
+#define SELECTOR_CPU 0x78
+#define CPU_DESCRIPTOR 0x0040f50000000000ull
 
 static void write_descriptor(struct guest *g, unsigned selector, unsigned attributes)
 {
@@ -167,14 +181,19 @@ static void write_tables(struct guest *g)
     write_descriptor(g, SELECTOR_USER32, CODE32_3);
     write_descriptor(g, SELECTOR_USER_SS, DATA_3);
     write_descriptor(g, SELECTOR_USER, CODE64_3);
-    put_u64(g, GDT + SELECTOR_TSS, TSS_LIMIT | (uint64_t)TSS << 16 | (uint64_t)TSS_BUSY << 40);
-    put_u64(g, TSS + 4, STACK);                                    /* RSP0 */
+    put_u64(g, GDT + SELECTOR_CPU, CPU_DESCRIPTOR);
+    put_u64(g, TSS + 4, HIGH + STACK);                             /* RSP0 */
     put_u64(g, TSS + TSS_LIMIT + 1 - 8, (TSS_LIMIT + 1ull) << 48); /* no I/O permission bitmap */
+    put_memory(g, LDT, ldt_descriptors, sizeof(ldt_descriptors));
+    for (unsigned i = 0; i < GUEST_PAGE_SIZE; i++) {
+        uint8_t byte = read_only_byte(i);
+        put_memory(g, READ_ONLY_BASE + i, &byte, 1);
+    }
     for (unsigned vector = 0; vector < 32; vector++)
-        write_gate(g, vector, SUPERVISOR_CODE + vector * SUPERVISOR_STUB,
+        write_gate(g, vector, HIGH + SUPERVISOR_CODE + vector * SUPERVISOR_STUB,
                    vector == 3 || vector == 4 ? 3 : 0);
     put_memory(g, SUPERVISOR_CODE, supervisor_begin, (uint64_t)(supervisor_end - supervisor_begin));
-    put_memory(g, CODE_BASE, runner_begin, (uint64_t)(runner_end - runner_begin));
+    put_memory(g, RUNNER_BASE, runner_begin, (uint64_t)(runner_end - runner_begin));
     put_u64(g, CONTROL_FINISH, RUNNER_ADDRESS(runner_guest_exit));
 }
 
@@ -196,16 +215,20 @@ static int set_start_state(struct guest *g)
         return -ENOMEM;
     x86_vcpu_state_reset(s, true, 0);
     memset(s->gpr, 0, sizeof(s->gpr));
-    s->rip = CODE_BASE;
+    s->rip = RUNNER_BASE;
     s->rflags = 0x202;
     s->segment[X86_CS] = segment(SELECTOR_USER, CODE64_3, 0);
     s->segment[X86_SS] = segment(SELECTOR_USER_SS, DATA_3, 0);
     s->segment[X86_DS] = s->segment[X86_ES] = segment(SELECTOR_USER_SS, DATA_3, 0);
     s->segment[X86_FS] = segment(SELECTOR_USER_SS, DATA_3, CASE_FS_BASE);
     s->segment[X86_GS] = segment(SELECTOR_USER_SS, DATA_3, CASE_GS_BASE);
-    s->tr = segment(SELECTOR_TSS, TSS_BUSY, TSS);
-    s->gdtr = (struct x86_table){GDT, SELECTOR_TSS + 15};
-    s->idtr = (struct x86_table){IDT, 256 * 16 - 1};
+    s->tr = segment(SELECTOR_TSS, TSS_BUSY, HIGH + TSS);
+    s->ldtr = (struct x86_segment){.selector = SELECTOR_LDT,
+                                   .attributes = LDT_PRESENT,
+                                   .limit = sizeof(ldt_descriptors) - 1,
+                                   .base = HIGH + LDT};
+    s->gdtr = (struct x86_table){HIGH + GDT, SELECTOR_CPU + 7};
+    s->idtr = (struct x86_table){HIGH + IDT, 256 * 16 - 1};
     s->cr0 = 0x80050033; /* PG, AM, WP, NE, ET, MP, PE */
     s->cr3 = PML4;
     s->cr4 = 0x000506a0; /* OSXSAVE, FSGSBASE, OSXMMEXCPT, OSFXSR, PGE, PAE */
@@ -287,12 +310,9 @@ void guest_free(struct guest *g)
     free(g);
 }
 
-bool guest_has(const struct guest *g, enum cpu_feature feature)
+const struct x86_cpuid *guest_cpuid(const struct guest *g)
 {
-    if (feature == FEATURE_NONE)
-        return true;
-    const struct x86_cpuid_leaf *leaf = x86_cpuid_find(&g->cpuid, feature_leaf(feature), 0);
-    return leaf && feature_in(leaf, feature);
+    return &g->cpuid;
 }
 
 /* --- running --- */
@@ -318,14 +338,18 @@ int guest_run(struct guest *g, struct insn_case *cases, unsigned count, const ui
               size_t code_size, struct error *err)
 {
     static const uint8_t zeros[DATA_SIZE];
+    static uint8_t all[CODE_SIZE];
     struct sigaction action = {.sa_handler = on_alarm}, before;
     struct engine_exit exit;
     unsigned accidents = 0;
     int r = 0;
 
-    put_memory(g, SNIPPET_BASE, code, code_size);
+    memset(all, INT3, sizeof(all));
+    memcpy(all + (SNIPPET_BASE - CODE_BASE), code, code_size);
+    put_memory(g, CODE_BASE, all, sizeof(all));
     put_memory(g, CASES_BASE, cases, count * sizeof(*cases));
     put_memory(g, DATA_BASE, zeros, sizeof(zeros));
+    put_memory(g, ISLAND_BASE, zeros, GUEST_PAGE_SIZE);
     put_u64(g, CONTROL_CURRENT, CASES_BASE);
     put_u64(g, CONTROL_END, CASES_BASE + count * sizeof(*cases));
 

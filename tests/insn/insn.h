@@ -5,13 +5,18 @@
  * loads the inputs, jumps to the instruction and saves what came out; it runs in this process, at
  * CPL 3 under the host's kernel, and in a guest, at CPL 3 above a supervisor of a few lines. Code,
  * cases and data have the same virtual addresses in both, so everything that an instruction can see
- * is equal and everything that it leaves must be.
+ * is equal and everything that it leaves must be. 32- and 16-bit code runs in compatibility mode,
+ * through code and data segments that both sides have under the same selectors.
  *
- *     forms.c      which instructions there are, in the manuals' notation
- *     generate.c   encodes one and makes up inputs
+ *     forms.c      which instructions there are: a walk through the opcode space
+ *     features.c   which of them the CPU and the engine's guests have
+ *     encode.c     encodes one, with prefixes, registers and addressing made up
+ *     inputs.c     makes up what it finds in registers and memory
+ *     sequence.c   several of them in a row
  *     native.c     runs cases in this process
  *     guest.c      runs cases in a guest on an engine
  *     compare.c    finds and prints differences
+ *     shrink.c     makes a case that differs as small as it can be
  *     main.c       options, the loop, the verdict
  *
  * This file is also read by the assembler.
@@ -19,15 +24,26 @@
 #ifndef SILL_TESTS_INSN_H
 #define SILL_TESTS_INSN_H
 
-/* Virtual addresses, host and guest. All lie in one guest memory slot, identity mapped. */
+/*
+ * Virtual addresses, host and guest. All lie in one guest memory slot, identity mapped. What memory
+ * operands point at, by pages:
+ *
+ *     10000000  absent
+ *     10001000  four pages of data, then one that is read-only, then an absent one
+ *     10007000  a page of data, then an absent one
+ */
 #define REGION_BASE 0x10000000
 #define REGION_SIZE 0x00800000
-#define DATA_BASE 0x10001000 /* what memory operands point at; not mapped on either side */
+#define DATA_BASE 0x10001000
 #define DATA_SIZE 0x00004000
+#define READ_ONLY_BASE (DATA_BASE + DATA_SIZE)
+#define ISLAND_BASE 0x10007000
 #define CONTROL_BASE 0x10010000 /* one page: the runner's variables below, its stack above */
-#define CODE_BASE 0x10100000    /* runner, then the instructions; read-only to both */
-#define CODE_SIZE 0x00080000
-#define SNIPPET_BASE 0x10100800
+#define CODE_BASE 0x10100000    /* the instructions, INT3 around them; read-only to both */
+#define CODE_SIZE 0x00010000    /* so that 16-bit code reaches all of it */
+#define RUNNER_BASE 0x10110000  /* one page behind, which it does not reach */
+#define RUNNER_SIZE 0x00001000
+#define SNIPPET_BASE 0x10100100
 #define CASES_BASE 0x10200000
 #define CASES_SIZE 0x00400000
 
@@ -38,6 +54,7 @@
 #define CONTROL_RSP (CONTROL_BASE + 0x18)
 #define CONTROL_PATH (CONTROL_BASE + 0x20)
 #define CONTROL_FINISH (CONTROL_BASE + 0x28) /* where to go behind the last case */
+#define CONTROL_FAR (CONTROL_BASE + 0x30)    /* offset and selector of a far jump */
 #define CONTROL_STACK (CONTROL_BASE + 0xff0)
 
 /* Segment bases during cases. */
@@ -48,20 +65,26 @@
 #define STATE_GPR 0
 #define STATE_RFLAGS 128
 #define STATE_PATH 136
+#define STATE_SELECTORS 144
+#define STATE_FS_BASE 160
+#define STATE_GS_BASE 168
 #define STATE_MEMORY 192
-#define STATE_XSAVE 704
-#define STATE_SIZE 1536
-#define MEMORY_BYTES 512
+#define STATE_XSAVE 1216
+#define STATE_SIZE 2048
+#define MEMORY_BYTES 1024
 
 #define CASE_IN 0
-#define CASE_OUT 1536
-#define CASE_CODE 3072
-#define CASE_WINDOW 3080
-#define CASE_FAULT_VECTOR 3088
-#define CASE_FAULT_ERROR 3096
-#define CASE_FAULT_RIP 3104
-#define CASE_FAULT_ADDRESS 3112
-#define CASE_BYTES 3136
+#define CASE_OUT 2048
+#define CASE_CODE 4096
+#define CASE_WINDOW 4104
+#define CASE_FAULT_VECTOR 4112
+#define CASE_FAULT_ERROR 4120
+#define CASE_FAULT_RIP 4128
+#define CASE_FAULT_ADDRESS 4136
+#define CASE_ENTRY 4144
+#define CASE_FAR 4152
+#define CASE_SELECTOR 4160
+#define CASE_BYTES 4224
 
 /* x87, SSE and AVX: the XSAVE components that cases load and save. */
 #define CASE_XSAVE_MASK 7
@@ -81,6 +104,14 @@
 #define SELECTOR_USER_SS 0x2b
 #define SELECTOR_USER 0x33
 #define SELECTOR_TSS 0x40
+#define SELECTOR_LDT 0x50
+
+/* Segments of the local descriptor table: of code the base is CODE_BASE, of data REGION_BASE, and
+ * the limit 64 KiB. */
+#define SELECTOR_CODE16 0x07
+#define SELECTOR_DATA16 0x0f
+#define SELECTOR_CODE32 0x17
+#define SELECTOR_DATA32 0x1f
 
 #ifndef __ASSEMBLER__
 
@@ -88,66 +119,72 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <Zydis/Zydis.h>
+
 #include "engine/engine.h"
 
 #define NO_FAULT 0xffffu
+#define INT3 0xcc
 
 struct insn_state {
     uint64_t gpr[X86_GPR_COUNT];
     uint64_t rflags;
     uint64_t path;
-    uint64_t reserved[6];
+    uint16_t selectors[8]; /* DS ES SS FS GS, where the case may change them */
+    uint64_t fs_base, gs_base;
+    uint64_t reserved[2];
     uint8_t memory[MEMORY_BYTES]; /* at insn_case.window */
     uint8_t xsave[832];           /* standard format: legacy area, header, YMM high halves */
 };
 
 struct insn_case {
     struct insn_state in, out;
-    uint64_t code;   /* address of the first instruction */
+    uint64_t code;   /* linear address of the first instruction */
     uint64_t window; /* address of the memory that is loaded, saved and compared */
     uint64_t fault_vector, fault_error, fault_rip, fault_address;
+    uint64_t entry;           /* where the runner jumps: `code`, or its far jump by `far` */
+    uint64_t far;             /* offset, and selector in bits 47:32 */
+    uint64_t selector;        /* of DS, ES and SS; 0: segments are not touched */
     uint64_t undefined_flags; /* RFLAGS bits that need not agree */
-    uint64_t reserved;
+    bool refused;             /* #UD is expected, whatever the bare CPU would do */
+    uint64_t reserved[5];
 };
 
 #define MAX_CASES (CASES_SIZE / CASE_BYTES)
 
-enum cpu_feature {
-    FEATURE_NONE,
-    FEATURE_SSE3,
-    FEATURE_SSSE3,
-    FEATURE_SSE41,
-    FEATURE_SSE42,
-    FEATURE_AES,
-    FEATURE_PCLMUL,
-    FEATURE_SHA,
-    FEATURE_POPCNT,
-    FEATURE_LZCNT,
-    FEATURE_MOVBE,
-    FEATURE_BMI1,
-    FEATURE_BMI2,
-    FEATURE_ADX,
-    FEATURE_CX16,
-    FEATURE_FSGSBASE,
-    FEATURE_AVX,
-    FEATURE_AVX2,
-    FEATURE_FMA,
-    FEATURE_F16C,
-    FEATURE_COUNT
-};
+/* --- features.c --- */
 
-/* One line of forms.c; its notation is explained there. */
+/* Whether CPUID hides the instruction set extension, so that its instructions must raise #UD. Those
+ * that are NOPs without their extension are never hidden. */
+bool feature_hidden(const struct x86_cpuid *cpuid, ZydisISASet set, ZydisISAExt ext);
+/* The leaves of the bare CPU's that feature_hidden() looks at. */
+void native_cpuid(struct x86_cpuid *cpuid);
+
+/* --- forms.c --- */
+
+enum form_encoding { FORM_LEGACY, FORM_VEX, FORM_EVEX };
+
+/* An opcode with all that decides which instruction it is. */
 struct form {
-    const char *names; /* one, or as many as the encoding's index n takes values */
-    const char *encoding;
-    const char *options;
-    enum cpu_feature feature;
+    uint8_t width; /* of the code: 64, 32 or 16 */
+    uint8_t encoding;
+    uint8_t map;    /* 0; 1: 0F; 2: 0F38; 3: 0F3A */
+    uint8_t prefix; /* 0, 66, F2 or F3 */
+    uint8_t opcode;
+    bool w, l; /* REX.W or VEX.W; VEX.L */
+    bool modrm, memory;
+    bool vvvv;        /* VEX.vvvv names a register */
+    int8_t digit, rm; /* of ModRM, -1: a register, any */
+    bool known;       /* Zydis knows it */
+    uint16_t mnemonic;
+    uint16_t isa_set, isa_ext;
 };
 
-extern const struct form forms[];
-extern const unsigned form_count;
-/* RFLAGS bits that the instruction leaves undefined. */
-uint64_t forms_undefined_flags(const char *mnemonic);
+extern struct form *forms;
+extern unsigned form_count;
+/* Makes the table. */
+SILL_CHECKED int forms_walk(void);
+void form_describe(const struct form *form, char *to, size_t size);
 
 /* Pseudo-random numbers; every form starts its own stream, so that it can be repeated alone. */
 struct random {
@@ -158,45 +195,62 @@ static inline uint64_t random_below(struct random *random, uint64_t limit)
 {
     return random_next(random) % limit;
 }
+static inline bool one_in(struct random *random, unsigned n)
+{
+    return random_below(random, n) == 0;
+}
 
-/* An encoded instruction with what its inputs must respect. */
+/* --- encode.c --- */
+
+/* An encoded instruction, or sequence, with what its inputs must respect. */
 struct snippet {
     const struct form *form;
-    unsigned index; /* which of form->names */
-    char name[64];  /* mnemonic, operand size and kind, for reports */
-    uint8_t bytes[160];
+    uint8_t width; /* of the code */
+    uint8_t bytes[192];
     unsigned length;      /* of the instruction */
     unsigned code_length; /* with the jumps behind it */
     uint64_t address;
-    unsigned size; /* operand size in bits: 8, 16, 32, 64; 0 where it has none */
-    bool has_memory;
-    int base, index_register, scale; /* -1: none */
-    int64_t displacement;
-    bool address32;
-    uint64_t segment_base;
+    bool known; /* `z` and `operand` are filled */
+    ZydisDecodedInstruction z;
+    ZydisDecodedOperand operand[ZYDIS_MAX_OPERAND_COUNT];
+    int memory; /* which operand is the explicit memory operand, or -1 */
     uint64_t window;
-    bool absolute; /* the target is fixed by the displacement */
-    int vector_index;
-    int bit_register;    /* holds a bit offset (BT and kin), or -1 */
-    int count_immediate; /* of shifts, -1 when it is not immediate */
-    bool is_jump;        /* relative, with its distance in the last jump_bytes */
-    unsigned jump_bytes;
-    bool is_sequence; /* of several instructions (struct sequence) */
+    bool loads_segments;    /* it loads segment registers, perhaps CS */
+    bool segments;          /* segment registers are loaded, saved and compared */
+    uint16_t code_selector; /* of 32- and 16-bit code, and with `segments` */
+    uint16_t data_selector; /* likewise */
     uint64_t undefined_flags;
+    unsigned slack;   /* how far apart the addresses of page faults may be */
+    bool is_sequence; /* of several instructions (struct sequence) */
+    bool refused;     /* of the instruction or of the first that is */
 };
 
-/* How many encodings of a form are worth making: names times sizes times register/memory. */
-unsigned generate_variants(const struct form *form);
-/* Encodes variant `variant` of a form for `address`; `instance` sweeps the registers. False where
- * the variant does not exist. In a sequence, memory is addressed by at most one register. */
-bool generate_snippet(struct snippet *snippet, const struct form *form, unsigned variant,
-                      unsigned instance, uint64_t address, bool in_sequence, struct random *random);
+void snippet_decoder(ZydisDecoder *decoder, unsigned width);
+/* Encodes an instance of a form for `address`. False where what came out is not to be run. */
+bool encode_form(struct snippet *snippet, const struct form *form, uint64_t address,
+                 bool in_sequence, struct random *random);
 /* Appends the jumps to where results are saved. */
-void generate_exits(struct snippet *snippet);
+void encode_exits(struct snippet *snippet);
+/* Linear base of a segment during cases. */
+uint64_t segment_base(const struct snippet *snippet, ZydisRegister segment);
+/* Offset of the jump to "taken" in the snippet's code segment. */
+uint64_t taken_offset(const struct snippet *snippet);
+
+/* --- inputs.c --- */
+
+/* Windows: across a page boundary; before an absent and a read-only page; behind an absent one. */
+#define WINDOW_USUAL (DATA_BASE + 0x2000 - MEMORY_BYTES / 2)
+#define WINDOW_ABSENT (ISLAND_BASE + 0x1000 - MEMORY_BYTES)
+#define WINDOW_READ_ONLY (READ_ONLY_BASE - MEMORY_BYTES)
+#define WINDOW_FRONT ISLAND_BASE
+
+/* A selector to load, mostly one that can be. */
+uint16_t random_selector(const struct snippet *snippet, bool code, struct random *random);
+
 /* Gives the address registers of the memory operand values that lead into the window. */
-void generate_address(struct insn_case *c, const struct snippet *snippet, struct random *random);
+void inputs_address(struct insn_case *c, const struct snippet *snippet, struct random *random);
 /* Fills the inputs. */
-void generate_inputs(struct insn_case *c, const struct snippet *snippet, struct random *random);
+void inputs_generate(struct insn_case *c, const struct snippet *snippet, struct random *random);
 
 /* Several instructions that run as one case (sequence.c). */
 #define SEQUENCE_PARTS 8
@@ -205,44 +259,67 @@ struct sequence {
     struct snippet parts[SEQUENCE_PARTS];
     unsigned count;
 };
-/* `usable`: which of `forms` this CPU and the engine have. */
+/* `usable`: which of `forms` the CPU and the engine have. */
 void sequence_generate(struct sequence *sequence, uint64_t address, const bool usable[],
                        struct random *random);
 void sequence_inputs(struct insn_case *c, const struct sequence *sequence, struct random *random);
 /* Puts NOPs in place of an instruction; false if that is done already. */
 bool sequence_drop(struct sequence *sequence, unsigned index);
 
+/* --- native.c --- */
+
 /* The bare CPU. native_setup() maps the region at its addresses; -errno and a message. */
 SILL_CHECKED int native_setup(struct error *err);
 /* `cases` and `code` are copied in, results copied out. */
 void native_run(struct insn_case *cases, unsigned count, const uint8_t *code, size_t code_size);
-bool native_has(enum cpu_feature feature);
-/* The CPUID leaf (subleaf 0) that shows a feature, and whether its contents do. */
-uint32_t feature_leaf(enum cpu_feature feature);
-bool feature_in(const struct x86_cpuid_leaf *leaf, enum cpu_feature feature);
+/* The local descriptor table's entries, as the CPU sees them. */
+#define CASE_LDT_ENTRIES 4
+extern uint64_t ldt_descriptors[CASE_LDT_ENTRIES];
+extern bool has_ldt; /* the kernel may not offer one: then there is no 16-bit code */
 
-/* An engine. */
+/* --- guest.c: an engine --- */
 struct guest;
 SILL_CHECKED int guest_new(struct guest **out, const struct engine_ops *ops, struct error *err);
 void guest_free(struct guest *guest);
-bool guest_has(const struct guest *guest, enum cpu_feature feature);
+const struct x86_cpuid *guest_cpuid(const struct guest *guest);
 /* As native_run(). Cases that end the guest or do not end in time get that as their fault. */
 SILL_CHECKED int guest_run(struct guest *guest, struct insn_case *cases, unsigned count,
                            const uint8_t *code, size_t code_size, struct error *err);
 #define FAULT_HANG 0xfffe /* in fault_vector */
 #define FAULT_CRASH 0xfffd
 
+/* --- compare.c --- */
+
 /* True when the outcomes agree; else, with `verbose`, prints what differs and the inputs. */
 bool compare_outcomes(const struct snippet *snippet, const struct insn_case *bare,
                       const struct insn_case *engine, bool verbose);
 
+/* --- shrink.c --- */
+
+/* A case that differs. */
+struct failure {
+    struct sequence *sequence; /* or NULL */
+    struct snippet *snippet;   /* its `whole`, where it is a sequence */
+    struct insn_case inputs;
+};
+/* Runs the failure's code and inputs on both sides; true if they (still) differ. */
+typedef bool differs_fn(void *opaque, const struct failure *failure);
+/* Takes away instructions and inputs as long as the rest differs. */
+void shrink(struct failure *failure, differs_fn *differs, void *opaque);
+
 /* runner.S */
 extern const uint8_t runner_begin[], runner_save_next[], runner_save_taken[], runner_guest_exit[],
-    runner_end[];
+    runner_far[], runner_end[];
 extern const uint8_t supervisor_begin[], supervisor_end[];
 void runner_call(void *code, uint64_t fs_base, uint64_t gs_base);
 /* Addresses of the copies. */
-#define RUNNER_ADDRESS(label) (CODE_BASE + (uint64_t)((label)-runner_begin))
+#define RUNNER_ADDRESS(label) (RUNNER_BASE + (uint64_t)((label)-runner_begin))
+
+/* What reads of the read-only page give. */
+static inline uint8_t read_only_byte(unsigned offset)
+{
+    return (uint8_t)(offset * 37 + (offset >> 8));
+}
 
 #endif
 #endif

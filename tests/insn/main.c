@@ -1,17 +1,21 @@
 /*
  * Runs instructions on the bare CPU and on an engine and compares (insn.h says how).
  *
- *     insn_test [--engine dbt|kvm|native] [--seed N] [--instances N] [--inputs N] [--form NAME]
- *               [--sequences N] [--first N] [--seconds N] [--show N] [--list]
+ *     insn_test [--engine dbt|kvm|native] [--seed N] [--instances N] [--inputs N]
+ *               [--form NUMBER|MNEMONIC|none] [--sequences N] [--first N] [--seconds N] [--forever]
+ *               [--show N] [--list] [--inject MNEMONIC]
  *
  * First all forms, each by itself, then N random sequences of them. Everything follows from the
  * seed and the form, or the seed and the number of the sequence, so a failure is repeated by the
  * line that is printed with it. "native" compares the bare CPU with itself: a check of this
  * program.
- * --seconds goes on with further seeds for that long.
+ *
+ * --seconds and --forever go on with further seeds, and say which. --inject falsifies what the
+ * engine leaves in rdx where that instruction runs with an odd rcx: a check of the shrinking.
  */
 #include <errno.h>
 #include <getopt.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,12 +23,17 @@
 
 #include "insn.h"
 
+/* Encodings that the decoder refuses once all choices are made are made up again. */
+#define MAX_TRIES 4
+
 struct options {
     const struct engine_ops *ops; /* NULL: native */
     uint64_t seed;
     unsigned instances, inputs, seconds, show;
     unsigned first, sequences; /* number of the first, how many */
     const char *form;
+    const char *inject;
+    bool forever;
 };
 
 /* The cases that wait to be run. */
@@ -32,8 +41,10 @@ struct batch {
     unsigned count;
     size_t code_size;
     struct insn_case bare[MAX_CASES], engine[MAX_CASES];
-    struct snippet snippets[MAX_CASES]; /* of each case */
-    struct sequence sequences[MAX_CASES];
+    unsigned snippet_of[MAX_CASES];
+    unsigned snippets;
+    struct snippet snippet[MAX_CASES];
+    struct sequence sequence[MAX_CASES];
     uint8_t code[CODE_SIZE - (SNIPPET_BASE - CODE_BASE)];
 };
 
@@ -41,215 +52,292 @@ struct session {
     struct options options;
     struct guest *guest;
     struct batch *batch;
+    struct error err;
     unsigned long cases, failures;
     unsigned *form_cases, *form_failures;
-    bool *usable; /* of each form */
+    bool *usable, *hidden; /* of each form */
     unsigned sequence_failures, sequences_shown;
 };
 
 static void find_usable(struct session *s)
 {
-    for (unsigned i = 0; i < form_count; i++)
-        s->usable[i] =
-            native_has(forms[i].feature) && (!s->guest || guest_has(s->guest, forms[i].feature));
+    static struct x86_cpuid native;
+    const struct x86_cpuid *cpuid = s->guest ? guest_cpuid(s->guest) : &native;
+
+    native_cpuid(&native);
+    for (unsigned i = 0; i < native.count; i++) {
+        struct x86_cpuid_leaf *leaf = &native.leaf[i];
+
+        if (leaf->leaf == 7 && leaf->subleaf == 0)
+            leaf->ebx &= ~(1u << 16); /* AVX-512, whose registers are no part of cases */
+        if (leaf->leaf == 0x80000008)
+            leaf->ebx &= ~1u; /* CLZERO, whose operand the decoder does not name */
+    }
+    for (unsigned i = 0; i < form_count; i++) {
+        s->hidden[i] = forms[i].known && feature_hidden(cpuid, (ZydisISASet)forms[i].isa_set,
+                                                        (ZydisISAExt)forms[i].isa_ext);
+        s->usable[i] = forms[i].known && !s->hidden[i];
+    }
+}
+
+/* --- running --- */
+
+static bool runs(const struct snippet *s, const char *mnemonic)
+{
+    return s->known && strcmp(ZydisMnemonicGetString(s->z.mnemonic), mnemonic) == 0;
+}
+
+static void inject(const char *mnemonic, const struct snippet *s, const struct sequence *q,
+                   struct insn_case *c)
+{
+    bool found = !q && runs(s, mnemonic);
+
+    for (unsigned i = 0; q && i < q->count; i++)
+        found |= runs(&q->parts[i], mnemonic);
+    if (found && (c->in.gpr[X86_RCX] & 1))
+        c->out.gpr[X86_RDX] ^= 1;
+}
+
+static volatile sig_atomic_t stopped; /* by SIGINT or SIGTERM: report, and that is it */
+
+static void on_stop(int number)
+{
+    stopped = 1;
 }
 
 /* Runs what is in `bare` on both sides: the bare CPU's results there, the engine's in `engine`. */
-static int run_both(struct session *s, struct error *err)
+static int run_both(struct session *s)
 {
     struct batch *b = s->batch;
 
     memcpy(b->engine, b->bare, b->count * sizeof(b->bare[0]));
     native_run(b->bare, b->count, b->code, b->code_size);
     if (s->guest)
-        return guest_run(s->guest, b->engine, b->count, b->code, b->code_size, err);
+        return guest_run(s->guest, b->engine, b->count, b->code, b->code_size, &s->err);
     native_run(b->engine, b->count, b->code, b->code_size);
     return 0;
 }
 
-static int run_batch(struct session *s, struct error *err)
+/* One failure alone, for shrink(). */
+static bool differs(void *opaque, const struct failure *f)
+{
+    struct session *s = opaque;
+    struct batch *b = s->batch;
+
+    b->count = 1;
+    b->bare[0] = f->inputs;
+    b->code_size = f->snippet->address - SNIPPET_BASE;
+    memcpy(b->code + b->code_size, f->snippet->bytes, f->snippet->code_length);
+    b->code_size += f->snippet->code_length;
+    if (run_both(s))
+        return false;
+    if (s->options.inject)
+        inject(s->options.inject, f->snippet, f->sequence, &b->engine[0]);
+    return !compare_outcomes(f->snippet, &b->bare[0], &b->engine[0], false);
+}
+
+/* Prints a failure, made small. The batch is used for that. */
+static void show_failure(struct session *s, struct snippet *snippet, struct sequence *sequence,
+                         const struct insn_case *outcome, const struct insn_case *engine)
 {
     struct batch *b = s->batch;
-    int r = b->count ? run_both(s, err) : 0;
+    struct failure f = {.sequence = sequence, .snippet = snippet, .inputs = *outcome};
+
+    memset(&f.inputs.out, 0, sizeof(f.inputs.out));
+    f.inputs.fault_vector = NO_FAULT;
+    f.inputs.fault_error = f.inputs.fault_rip = f.inputs.fault_address = 0;
+    if (!differs(s, &f)) {
+        printf("differs, but not when it runs again alone:\n");
+        compare_outcomes(snippet, outcome, engine, true);
+        return;
+    }
+    shrink(&f, differs, s);
+    differs(s, &f);
+    compare_outcomes(f.snippet, &b->bare[0], &b->engine[0], true);
+}
+
+/* Which cases of the batch, that has just run, differ: one that is to be shown, or none (NULL). */
+static int run_batch(struct session *s)
+{
+    struct batch *b = s->batch;
+    int r = b->count ? run_both(s) : 0;
+    static struct {
+        struct snippet snippet;
+        struct insn_case bare, engine;
+    } shown[8];
+    unsigned show = 0;
 
     for (unsigned i = 0; !r && i < b->count; i++) {
-        const struct snippet *snippet = &b->snippets[i];
+        struct snippet *snippet = &b->snippet[b->snippet_of[i]];
         size_t form = (size_t)(snippet->form - forms);
-        bool show = s->form_failures[form] < s->options.show;
 
         s->cases++;
         s->form_cases[form]++;
-        if (compare_outcomes(snippet, &b->bare[i], &b->engine[i], show))
+        if (s->options.inject)
+            inject(s->options.inject, snippet, NULL, &b->engine[i]);
+        if (compare_outcomes(snippet, &b->bare[i], &b->engine[i], false))
             continue;
         s->failures++;
-        s->form_failures[form]++;
-        if (show)
-            printf("    repeat: --seed %llu --instances %u --inputs %u --form '%s'\n",
-                   (unsigned long long)s->options.seed, s->options.instances, s->options.inputs,
-                   snippet->form->encoding);
+        if (s->form_failures[form]++ < s->options.show && show < ARRAY_SIZE(shown)) {
+            shown[show].snippet = *snippet;
+            shown[show].bare = b->bare[i];
+            shown[show++].engine = b->engine[i];
+        }
     }
-    b->count = 0;
+    for (unsigned i = 0; i < show; i++) {
+        show_failure(s, &shown[i].snippet, NULL, &shown[i].bare, &shown[i].engine);
+        printf("    repeat: --seed %llu --instances %u --inputs %u --sequences 0 --form %zu\n",
+               (unsigned long long)s->options.seed, s->options.instances, s->options.inputs,
+               (size_t)(shown[i].snippet.form - forms));
+        fflush(stdout);
+    }
+    b->count = b->snippets = 0;
     b->code_size = 0;
     return r;
 }
 
-/* One encoding with several inputs into the batch, which is run when it is full. */
-static int add_snippet(struct session *s, const struct form *form, unsigned variant,
-                       unsigned instance, struct random *random, struct error *err)
+/* --- single instructions --- */
+
+/* One encoding with several inputs into the batch. */
+static void add_snippet(struct session *s, const struct form *form, struct random *random)
 {
     struct batch *b = s->batch;
-    struct snippet snippet;
-    int r = 0;
+    struct snippet *snippet = &b->snippet[b->snippets];
+    unsigned inputs = s->usable[form - forms] ? s->options.inputs : 1, tries = 0;
 
-    if (b->count + s->options.inputs > MAX_CASES ||
-        b->code_size + sizeof(snippet.bytes) > sizeof(b->code))
-        r = run_batch(s, err);
-    if (r || !generate_snippet(&snippet, form, variant, instance, SNIPPET_BASE + b->code_size,
-                               false, random))
-        return r;
-    memcpy(b->code + b->code_size, snippet.bytes, snippet.code_length);
-    b->code_size += snippet.code_length;
-    for (unsigned i = 0; i < s->options.inputs; i++) {
-        b->snippets[b->count] = snippet;
-        generate_inputs(&b->bare[b->count], &snippet, random);
-        b->count++;
+    while (!encode_form(snippet, form, SNIPPET_BASE + b->code_size, false, random))
+        if (++tries == MAX_TRIES)
+            return;
+    snippet->refused = s->hidden[form - forms];
+    memcpy(b->code + b->code_size, snippet->bytes, snippet->code_length);
+    b->code_size += snippet->code_length;
+    for (unsigned i = 0; i < inputs; i++) {
+        b->snippet_of[b->count] = b->snippets;
+        inputs_generate(&b->bare[b->count++], snippet, random);
     }
-    return 0;
+    b->snippets++;
 }
 
-static int run_form(struct session *s, const struct form *form, struct error *err)
+static bool chosen(const struct options *o, unsigned form)
 {
-    struct random random = {s->options.seed * 1000003 + (uint64_t)(form - forms)};
-    unsigned variants = generate_variants(form);
+    char *end;
+
+    if (forms[form].width == 16 && !has_ldt)
+        return false;
+    if (!o->form)
+        return true;
+    unsigned long number = strtoul(o->form, &end, 10);
+    if (end != o->form && !*end)
+        return number == form;
+    return forms[form].known &&
+           strcmp(o->form, ZydisMnemonicGetString((ZydisMnemonic)forms[form].mnemonic)) == 0;
+}
+
+static int run_form(struct session *s, unsigned form)
+{
+    struct batch *b = s->batch;
+    struct random random = {s->options.seed * 1000003 + form};
+    unsigned instances = s->usable[form] ? s->options.instances : 1;
+    size_t room = instances * sizeof(b->snippet[0].bytes);
     int r = 0;
 
-    for (unsigned variant = 0; !r && variant < variants; variant++)
-        for (unsigned i = 0; !r && i < s->options.instances; i++)
-            r = add_snippet(s, form, variant, i, &random, err);
+    if (b->count + instances * s->options.inputs > MAX_CASES ||
+        b->code_size + room > sizeof(b->code))
+        r = run_batch(s);
+    for (unsigned i = 0; !r && i < instances; i++)
+        add_snippet(s, &forms[form], &random);
     return r;
 }
 
-static bool chosen(const struct options *o, const struct form *form)
-{
-    return !o->form || strcmp(o->form, form->encoding) == 0 || strstr(form->names, o->form);
-}
-
-static int run_all(struct session *s, struct error *err)
+static int run_all(struct session *s)
 {
     int r = 0;
 
-    for (unsigned i = 0; !r && i < form_count; i++) {
-        /* Each form starts at the same address whatever was chosen, so that it can be repeated. */
-        if (chosen(&s->options, &forms[i]) && s->usable[i]) {
-            r = run_form(s, &forms[i], err);
-            if (!r)
-                r = run_batch(s, err);
-        }
-    }
-    return r;
+    for (unsigned i = 0; !r && !stopped && i < form_count; i++)
+        if (chosen(&s->options, i))
+            r = run_form(s, i);
+    return r ? r : run_batch(s);
 }
 
 /* --- sequences --- */
 
-/* Drops instructions as long as the rest still differs, then prints what is left. */
-static int isolate(struct session *s, struct sequence *q, const struct insn_case *inputs,
-                   struct error *err)
+static int run_sequences_from(struct session *s, unsigned first, unsigned count)
 {
     struct batch *b = s->batch;
-    struct sequence smaller;
-    int r = 0;
-
-    for (unsigned i = 0; !r && i <= q->count; i++) {
-        smaller = *q;
-        if (i < q->count && !sequence_drop(&smaller, i))
-            continue;
-        b->count = 1;
-        b->bare[0] = *inputs;
-        b->code_size = smaller.whole.code_length;
-        memcpy(b->code + (smaller.whole.address - SNIPPET_BASE), smaller.whole.bytes,
-               smaller.whole.code_length);
-        b->code_size += smaller.whole.address - SNIPPET_BASE;
-        r = run_both(s, err);
-        if (r || compare_outcomes(&smaller.whole, &b->bare[0], &b->engine[0], i == q->count))
-            continue;
-        *q = smaller;
-    }
-    return r;
-}
-
-static int run_sequences_from(struct session *s, unsigned first, unsigned count, struct error *err)
-{
-    struct batch *b = s->batch;
-    struct insn_case inputs;
-    int r;
+    int r, failed = -1;
 
     b->count = 0;
     b->code_size = 0;
     for (unsigned i = 0; i < count; i++) {
         struct random random = {s->options.seed * 1000003 + ~(uint64_t)(first + i)};
-        struct sequence *q = &b->sequences[i];
+        struct sequence *q = &b->sequence[i];
         sequence_generate(q, SNIPPET_BASE + b->code_size, s->usable, &random);
         memcpy(b->code + b->code_size, q->whole.bytes, q->whole.code_length);
         b->code_size += q->whole.code_length;
         for (unsigned n = 0; n < s->options.inputs; n++)
             sequence_inputs(&b->bare[b->count++], q, &random);
     }
-    r = run_both(s, err);
+    r = run_both(s);
     s->cases += b->count;
 
-    int failed = -1;
     for (unsigned i = 0; !r && i < b->count; i++) {
-        if (compare_outcomes(&b->sequences[i / s->options.inputs].whole, &b->bare[i], &b->engine[i],
-                             false))
+        struct sequence *q = &b->sequence[i / s->options.inputs];
+
+        if (s->options.inject)
+            inject(s->options.inject, &q->whole, q, &b->engine[i]);
+        if (compare_outcomes(&q->whole, &b->bare[i], &b->engine[i], false))
             continue;
         s->failures++;
         s->sequence_failures++;
         if (failed < 0)
             failed = (int)i;
     }
-    /* Isolating uses the batch again, so only the first one is shown. */
+    /* Shrinking uses the batch again, so only the first one is shown. */
     if (failed >= 0 && s->sequences_shown++ < s->options.show * 10) {
-        inputs = b->bare[failed];
-        memset(&inputs.out, 0, sizeof(inputs.out));
-        inputs.fault_vector = NO_FAULT;
-        inputs.fault_error = inputs.fault_rip = inputs.fault_address = 0;
         unsigned number = (unsigned)failed / s->options.inputs;
-        r = isolate(s, &b->sequences[number], &inputs, err);
+        struct insn_case bare = b->bare[failed], engine = b->engine[failed];
+
+        show_failure(s, &b->sequence[number].whole, &b->sequence[number], &bare, &engine);
         printf("    repeat: --seed %llu --inputs %u --sequences 1 --first %u --form none\n",
                (unsigned long long)s->options.seed, s->options.inputs, first + number);
+        fflush(stdout);
     }
     b->count = 0;
     b->code_size = 0;
     return r;
 }
 
-static int run_sequences(struct session *s, struct error *err)
+static int run_sequences(struct session *s)
 {
     unsigned at_once = MAX_CASES / s->options.inputs, done = 0;
+    unsigned room = sizeof(s->batch->code) / sizeof(s->batch->snippet[0].bytes);
     int r = 0;
 
-    if (at_once > sizeof(s->batch->code) / sizeof(s->batch->snippets[0].bytes))
-        at_once = sizeof(s->batch->code) / sizeof(s->batch->snippets[0].bytes);
-    while (!r && done < s->options.sequences) {
+    if (at_once > room)
+        at_once = room;
+    while (!r && !stopped && done < s->options.sequences) {
         unsigned count =
             s->options.sequences - done < at_once ? s->options.sequences - done : at_once;
-        r = run_sequences_from(s, s->options.first + done, count, err);
+        r = run_sequences_from(s, s->options.first + done, count);
         done += count;
     }
     return r;
 }
 
+/* --- the program --- */
+
 static void report(const struct session *s)
 {
     unsigned run = 0, failing = 0;
+    char name[128];
 
     for (unsigned i = 0; i < form_count; i++) {
         run += s->form_cases[i] != 0;
         if (!s->form_failures[i])
             continue;
         failing++;
-        printf("FAIL %6u of %6u  %-34.60s %s\n", s->form_failures[i], s->form_cases[i],
-               forms[i].encoding, forms[i].names);
+        form_describe(&forms[i], name, sizeof(name));
+        printf("FAIL %6u of %6u  %6u: %s\n", s->form_failures[i], s->form_cases[i], i, name);
     }
     printf("%u of %u forms, %lu cases: %u forms fail, %u sequences fail, %lu cases in all\n", run,
            form_count, s->cases, failing, s->sequence_failures, s->failures);
@@ -257,9 +345,12 @@ static void report(const struct session *s)
 
 static void list_forms(const struct session *s)
 {
-    for (unsigned i = 0; i < form_count; i++)
-        printf("%-40s %s%s\n", forms[i].encoding, forms[i].names,
-               s->usable[i] ? "" : "  (not on this CPU)");
+    char name[128];
+
+    for (unsigned i = 0; i < form_count; i++) {
+        form_describe(&forms[i], name, sizeof(name));
+        printf("%6u: %s%s\n", i, name, s->hidden[i] ? "  (hidden)" : "");
+    }
 }
 
 static bool parse_options(struct options *o, bool *list, int argc, char **argv)
@@ -271,10 +362,12 @@ static bool parse_options(struct options *o, bool *list, int argc, char **argv)
         {"inputs", required_argument, NULL, 'n'},
         {"form", required_argument, NULL, 'f'},
         {"seconds", required_argument, NULL, 't'},
+        {"forever", no_argument, NULL, 'F'},
         {"sequences", required_argument, NULL, 'q'},
         {"first", required_argument, NULL, '1'},
         {"show", required_argument, NULL, 'v'},
         {"list", no_argument, NULL, 'l'},
+        {"inject", required_argument, NULL, 'j'},
         {0},
     };
     int c;
@@ -296,6 +389,8 @@ static bool parse_options(struct options *o, bool *list, int argc, char **argv)
             o->form = optarg;
         else if (c == 't')
             o->seconds = (unsigned)atoi(optarg);
+        else if (c == 'F')
+            o->forever = true;
         else if (c == 'q')
             o->sequences = (unsigned)atoi(optarg);
         else if (c == '1')
@@ -304,23 +399,44 @@ static bool parse_options(struct options *o, bool *list, int argc, char **argv)
             o->show = (unsigned)atoi(optarg);
         else if (c == 'l')
             *list = true;
+        else if (c == 'j')
+            o->inject = optarg;
         else
             return false;
     }
-    return optind == argc && o->inputs >= 1 && o->inputs <= MAX_CASES;
+    return optind == argc && o->inputs >= 1 && o->inputs * o->instances <= MAX_CASES &&
+           o->instances <= 64;
+}
+
+static int run_seeds(struct session *s)
+{
+    time_t start = time(NULL);
+    int r;
+
+    for (;;) {
+        if (s->options.forever || s->options.seconds) {
+            printf("seed %llu\n", (unsigned long long)s->options.seed);
+            fflush(stdout);
+        }
+        r = run_all(s);
+        if (!r)
+            r = run_sequences(s);
+        if (r || stopped ||
+            (!s->options.forever && time(NULL) - start >= (time_t)s->options.seconds))
+            return r;
+        s->options.seed++;
+    }
 }
 
 int main(int argc, char **argv)
 {
     struct session s = {.options = {.ops = &engine_dbt,
                                     .seed = 1,
-                                    .instances = 16,
+                                    .instances = 2,
                                     .inputs = 4,
                                     .show = 1,
                                     .sequences = 20000}};
-    struct error err = {""};
     bool list = false;
-    time_t start = time(NULL);
     int r;
 
     if (!parse_options(&s.options, &list, argc, argv)) {
@@ -328,45 +444,43 @@ int main(int argc, char **argv)
         return 2;
     }
     s.batch = malloc(sizeof(*s.batch));
+    if (!s.batch || forms_walk())
+        return 2;
     s.form_cases = calloc(form_count, sizeof(unsigned));
     s.form_failures = calloc(form_count, sizeof(unsigned));
     s.usable = calloc(form_count, sizeof(bool));
-    if (!s.batch || !s.form_cases || !s.form_failures || !s.usable)
+    s.hidden = calloc(form_count, sizeof(bool));
+    if (!s.form_cases || !s.form_failures || !s.usable || !s.hidden)
         return 2;
-    s.batch->count = 0;
+    s.batch->count = s.batch->snippets = 0;
     s.batch->code_size = 0;
-    if (list) {
-        find_usable(&s);
-        list_forms(&s);
-        return 0;
-    }
 
-    r = native_setup(&err);
+    r = native_setup(&s.err);
     if (!r && s.options.ops)
-        r = guest_new(&s.guest, s.options.ops, &err);
+        r = guest_new(&s.guest, s.options.ops, &s.err);
     if (r == -ENOTSUP) {
-        printf("skipped: %s\n", err.text);
+        printf("skipped: %s\n", s.err.text);
         return 77;
     }
     if (!r) {
+        signal(SIGINT, on_stop);
+        signal(SIGTERM, on_stop);
         find_usable(&s);
-        r = run_all(&s, &err);
-    }
-    if (!r)
-        r = run_sequences(&s, &err);
-    while (!r && time(NULL) - start < (time_t)s.options.seconds) {
-        s.options.seed++;
-        r = run_all(&s, &err);
-        if (!r)
-            r = run_sequences(&s, &err);
+        if (list)
+            list_forms(&s);
+        else
+            r = run_seeds(&s);
     }
     if (r)
-        printf("error: %s\n", err.text);
-    report(&s);
+        printf("error: %s\n", s.err.text);
+    if (!list)
+        report(&s);
     guest_free(s.guest);
     free(s.batch);
+    free(forms);
     free(s.form_cases);
     free(s.form_failures);
     free(s.usable);
+    free(s.hidden);
     return r || s.failures ? 1 : 0;
 }

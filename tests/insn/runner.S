@@ -1,5 +1,5 @@
 /*
- * The loop that runs cases (insn.h). It is copied to CODE_BASE in this process and in the guest, and
+ * The loop that runs cases (insn.h). It is copied to RUNNER_BASE in this process and in the guest, and
  * reaches its variables by absolute addresses, so that while a case runs all registers, the stack
  * pointer too, belong to the case.
  */
@@ -8,7 +8,7 @@
 #define GPR(state, number) (CASE_##state + STATE_GPR + 8 * number)
 
         .section .rodata
-        .globl  runner_begin, runner_save_next, runner_save_taken, runner_guest_exit, runner_end
+        .globl  runner_begin, runner_save_next, runner_save_taken, runner_guest_exit, runner_far, runner_end
 
         .balign 16
 runner_begin:
@@ -16,9 +16,17 @@ runner_begin:
         cmp     CONTROL_END, %rbp
         jne     1f
         jmp     *CONTROL_FINISH
-1:      mov     CASE_CODE(%rbp), %rax
+1:      mov     CASE_ENTRY(%rbp), %rax
         mov     %rax, CONTROL_TARGET
-        cld
+        mov     CASE_FAR(%rbp), %rax
+        mov     %rax, CONTROL_FAR
+        mov     CASE_SELECTOR(%rbp), %eax
+        test    %eax, %eax
+        jz      2f
+        mov     %eax, %ds
+        mov     %eax, %es
+        mov     %eax, %ss
+2:      cld
         lea     CASE_IN+STATE_MEMORY(%rbp), %rsi
         mov     CASE_WINDOW(%rbp), %rdi
         mov     $MEMORY_BYTES/8, %ecx
@@ -46,6 +54,8 @@ runner_begin:
         mov     GPR(IN, 4)(%rbp), %rsp
         mov     GPR(IN, 5)(%rbp), %rbp
         jmp     *CONTROL_TARGET
+runner_far:
+        ljmpl   *CONTROL_FAR
 
 runner_save_taken:
         movq    $PATH_TAKEN, CONTROL_PATH
@@ -79,7 +89,28 @@ runner_save_next:
         mov     %r15, GPR(OUT, 15)(%rbp)
         mov     CONTROL_PATH, %rax
         mov     %rax, CASE_OUT+STATE_PATH(%rbp)
-        mov     $CASE_XSAVE_MASK, %eax
+        cmpl    $0, CASE_SELECTOR(%rbp)
+        je      2f
+        mov     %ds, CASE_OUT+STATE_SELECTORS(%rbp)
+        mov     %es, CASE_OUT+STATE_SELECTORS+2(%rbp)
+        mov     %ss, CASE_OUT+STATE_SELECTORS+4(%rbp)
+        mov     %fs, CASE_OUT+STATE_SELECTORS+6(%rbp)
+        mov     %gs, CASE_OUT+STATE_SELECTORS+8(%rbp)
+        rdfsbase %rax
+        mov     %rax, CASE_OUT+STATE_FS_BASE(%rbp)
+        rdgsbase %rax
+        mov     %rax, CASE_OUT+STATE_GS_BASE(%rbp)
+        mov     $SELECTOR_USER_SS, %eax
+        mov     %eax, %ds
+        mov     %eax, %es
+        mov     %eax, %ss
+        mov     %eax, %fs
+        mov     %eax, %gs
+        mov     $CASE_FS_BASE, %eax
+        wrfsbase %rax
+        mov     $CASE_GS_BASE, %rax
+        wrgsbase %rax
+2:        mov     $CASE_XSAVE_MASK, %eax
         xor     %edx, %edx
         xsave64 CASE_OUT+STATE_XSAVE(%rbp)
         lea     CASE_OUT+STATE_MEMORY(%rbp), %rdi
@@ -116,10 +147,10 @@ supervisor_begin:
         .endr
 common: push    %rax
         push    %rbx
-        cmpq    $CODE_BASE + (runner_guest_exit - runner_begin), 32(%rsp)
+        cmpq    $RUNNER_BASE + (runner_guest_exit - runner_begin), 32(%rsp)
         jne     1f
         outb    %al, $EXIT_PORT
-        movq    $CODE_BASE, 32(%rsp)
+        movq    $RUNNER_BASE, 32(%rsp)
         jmp     2f
 1:      mov     CONTROL_CURRENT, %rax
         mov     16(%rsp), %rbx
@@ -130,8 +161,9 @@ common: push    %rax
         mov     %rbx, CASE_FAULT_RIP(%rax)
         mov     %cr2, %rbx
         mov     %rbx, CASE_FAULT_ADDRESS(%rax)
-        movq    $CODE_BASE + (runner_save_next - runner_begin), 32(%rsp)
+        movq    $RUNNER_BASE + (runner_save_next - runner_begin), 32(%rsp)
         movq    $SELECTOR_USER, 40(%rsp)
+        andl    $~0x100, 48(%rsp) /* a case may have set TF */
 2:      pop     %rbx
         pop     %rax
         add     $16, %rsp
@@ -157,6 +189,11 @@ runner_call:
         mov     %rsp, native_stack(%rip)
         lea     1f(%rip), %rax
         mov     %rax, CONTROL_FINISH
+        mov     $SELECTOR_USER_SS, %eax
+        mov     %eax, %ds
+        mov     %eax, %es
+        mov     %eax, %fs
+        mov     %eax, %gs
         wrfsbase %rsi
         wrgsbase %rdx
         jmp     *%rdi
@@ -167,6 +204,11 @@ runner_call:
         add     $8, %rsp
         vzeroupper
         pop     %rax
+        xor     %ecx, %ecx
+        mov     %ecx, %ds
+        mov     %ecx, %es
+        mov     %ecx, %fs
+        mov     %ecx, %gs
         wrfsbase %rax
         pop     %r15
         pop     %r14

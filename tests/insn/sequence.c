@@ -21,9 +21,41 @@ struct track {
     uint64_t undefined; /* flags */
 };
 
-static bool takes_part(const struct form *form)
+/* Forms without needs of their own: no hidden memory operands, no state images, no system state. */
+static bool takes_part(const struct snippet *s)
 {
-    return !strpbrk(form->options, "BDPEIXKGgTRF") && strcmp(form->names, "vzeroall") != 0;
+    if (!s->known || s->loads_segments)
+        return false;
+    for (int i = 0; i < s->z.operand_count; i++)
+        if (s->operand[i].type == ZYDIS_OPERAND_TYPE_MEMORY && i != s->memory)
+            return false;
+    if (s->z.attributes & ZYDIS_ATTRIB_IS_PRIVILEGED)
+        return false;
+    switch (s->z.meta.category) {
+    case ZYDIS_CATEGORY_AVX2GATHER:
+    case ZYDIS_CATEGORY_CALL:
+    case ZYDIS_CATEGORY_RET:
+    case ZYDIS_CATEGORY_UNCOND_BR:
+    case ZYDIS_CATEGORY_XSAVE:
+    case ZYDIS_CATEGORY_INTERRUPT:
+    case ZYDIS_CATEGORY_SYSTEM:
+        return false;
+    case ZYDIS_CATEGORY_COND_BR:
+        return s->z.mnemonic >= ZYDIS_MNEMONIC_JB && s->z.raw.imm[0].size == 8;
+    default:
+        break;
+    }
+    switch (s->z.mnemonic) {
+    case ZYDIS_MNEMONIC_FXRSTOR:
+    case ZYDIS_MNEMONIC_FXRSTOR64:
+    case ZYDIS_MNEMONIC_FNSAVE:
+    case ZYDIS_MNEMONIC_FNSTENV:
+    case ZYDIS_MNEMONIC_DIV:
+    case ZYDIS_MNEMONIC_IDIV:
+        return false;
+    default:
+        return true;
+    }
 }
 
 /* The general register that `reg` is part of, or -1. */
@@ -39,40 +71,45 @@ static int general_register(ZydisRegister reg)
 /* Whether the instruction may follow; if so, what it does is added to `t`. */
 static bool follow(struct track *t, const struct snippet *s)
 {
-    ZydisDecoder decoder;
-    ZydisDecodedInstruction insn;
-    ZydisDecodedOperand operands[ZYDIS_MAX_OPERAND_COUNT];
+    const ZydisAccessedFlags *flags = s->z.cpu_flags;
+    uint64_t tested = flags ? flags->tested : 0;
+    uint64_t defined = flags ? flags->modified | flags->set_0 | flags->set_1 : 0;
     uint32_t written = 0;
 
-    ZydisDecoderInit(&decoder, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
-    if (ZYAN_FAILED(ZydisDecoderDecodeFull(&decoder, s->bytes, s->length, &insn, operands)))
-        return false;
-    uint64_t tested = insn.cpu_flags ? insn.cpu_flags->tested : 0;
-    uint64_t defined =
-        insn.cpu_flags ? insn.cpu_flags->modified | insn.cpu_flags->set_0 | insn.cpu_flags->set_1
-                       : 0;
-    if (insn.mnemonic == ZYDIS_MNEMONIC_LAHF || insn.mnemonic == ZYDIS_MNEMONIC_PUSHFQ)
+    if (s->z.mnemonic == ZYDIS_MNEMONIC_LAHF)
         tested = ~0ull;
     if (tested & t->undefined)
         return false;
-    for (unsigned i = 0; i < insn.operand_count; i++) {
-        int reg = operands[i].type == ZYDIS_OPERAND_TYPE_REGISTER
-                      ? general_register(operands[i].reg.value)
+    for (unsigned i = 0; i < s->z.operand_count; i++) {
+        int reg = s->operand[i].type == ZYDIS_OPERAND_TYPE_REGISTER
+                      ? general_register(s->operand[i].reg.value)
                       : -1;
-        if (reg >= 0 && operands[i].actions & ZYDIS_OPERAND_ACTION_MASK_WRITE)
+        if (reg >= 0 && s->operand[i].actions & ZYDIS_OPERAND_ACTION_MASK_WRITE)
             written |= 1u << reg;
     }
-    if (s->has_memory && !s->absolute) {
-        if ((t->written | t->addresses) & 1u << s->base)
+    if (s->memory >= 0) {
+        int base = general_register(s->operand[s->memory].mem.base);
+
+        if (general_register(s->operand[s->memory].mem.index) >= 0)
             return false;
-        t->addresses |= 1u << s->base;
+        if (base >= 0) {
+            if ((t->written | t->addresses) & 1u << base)
+                return false;
+            t->addresses |= 1u << base;
+        }
     }
     t->written |= written;
-    if (strchr(s->form->options, 'C')) /* may leave all flags alone, or these undefined */
+    /* Shifts may leave all flags alone, or these undefined. */
+    if (s->z.meta.category == ZYDIS_CATEGORY_SHIFT || s->z.meta.category == ZYDIS_CATEGORY_ROTATE)
         t->undefined |= s->undefined_flags | 0x801;
     else
         t->undefined = (t->undefined & ~defined) | s->undefined_flags;
     return true;
+}
+
+static bool is_jump(const struct snippet *s)
+{
+    return s->z.meta.category == ZYDIS_CATEGORY_COND_BR;
 }
 
 static bool add_part(struct sequence *q, struct track *t, const bool usable[],
@@ -83,18 +120,18 @@ static bool add_part(struct sequence *q, struct track *t, const bool usable[],
 
     for (int tries = 0; tries < MAX_TRIES; tries++) {
         unsigned form = (unsigned)random_below(random, form_count);
-        if (!usable[form] || !takes_part(&forms[form]))
+        if (!usable[form] || !forms[form].known || forms[form].width != q->whole.width ||
+            !encode_form(part, &forms[form], address, true, random) || !takes_part(part))
             continue;
-        unsigned variant = (unsigned)random_below(random, generate_variants(&forms[form]));
-        if (!generate_snippet(part, &forms[form], variant, 16, address, true, random))
-            continue;
+        part->code_selector = q->whole.code_selector;
+        part->data_selector = q->whole.data_selector;
         struct track after = *t;
         if (!follow(&after, part))
             continue;
         /* What stands behind a branch may be jumped over: then flags stay as they were. */
-        if (q->count && q->parts[q->count - 1].is_jump) {
+        if (q->count && is_jump(&q->parts[q->count - 1])) {
             after.undefined |= t->undefined;
-            if (part->is_jump)
+            if (is_jump(part))
                 continue;
         }
         *t = after;
@@ -110,28 +147,40 @@ static void finish_code(struct sequence *q)
     for (unsigned i = 0; i < q->count; i++) {
         const struct snippet *next = i + 1 < q->count ? &q->parts[i + 1] : NULL;
         struct snippet *part = &q->parts[i];
-        if (part->is_jump) /* over the next one */
-            part->bytes[part->length - part->jump_bytes] = (uint8_t)(next ? next->length : 0);
+        if (part->known && is_jump(part)) /* over the next one */
+            part->bytes[part->length - 1] = (uint8_t)(next ? next->length : 0);
         memcpy(w->bytes + (part->address - w->address), part->bytes, part->length);
     }
-    w->code_length = w->length;
-    generate_exits(w);
+    encode_exits(w);
 }
 
 void sequence_generate(struct sequence *q, uint64_t address, const bool usable[],
                        struct random *random)
 {
+    static const uint8_t widths[] = {64, 64, 32, 16};
     unsigned wanted = 2 + (unsigned)random_below(random, SEQUENCE_PARTS - 1);
     struct track track = {0};
     uint64_t undefined_ever = 0;
 
     memset(q, 0, sizeof(*q));
     q->whole.address = address;
+    q->whole.width = widths[random_below(random, sizeof(widths))];
+    if (q->whole.width == 16 && !has_ldt)
+        q->whole.width = 32;
+    q->whole.window = WINDOW_USUAL;
+    q->whole.segments = q->whole.width != 64;
+    q->whole.code_selector = q->whole.width == 32   ? SELECTOR_USER32
+                             : q->whole.width == 16 ? SELECTOR_CODE16
+                                                    : SELECTOR_USER;
+    q->whole.data_selector =
+        q->whole.width == 16 && one_in(random, 2) ? SELECTOR_DATA16 : SELECTOR_USER_SS;
     while (q->count < wanted && add_part(q, &track, usable, random)) {
+        if (q->parts[q->count].slack > q->whole.slack)
+            q->whole.slack = q->parts[q->count].slack;
         q->whole.length += q->parts[q->count++].length;
         undefined_ever |= track.undefined;
     }
-    strcpy(q->whole.name, "sequence");
+    q->whole.memory = -1;
     q->whole.is_sequence = true;
     q->whole.undefined_flags = undefined_ever;
     finish_code(q);
@@ -139,23 +188,19 @@ void sequence_generate(struct sequence *q, uint64_t address, const bool usable[]
 
 void sequence_inputs(struct insn_case *c, const struct sequence *q, struct random *random)
 {
-    generate_inputs(c, &q->parts[0], random);
-    for (unsigned i = 1; i < q->count; i++)
-        if (q->parts[i].has_memory && !q->parts[i].absolute)
-            generate_address(c, &q->parts[i], random);
-    c->in.rflags &= ~(1ull << 18); /* AC: see generate_inputs() */
-    c->code = q->whole.address;
-    c->undefined_flags = q->whole.undefined_flags;
+    inputs_generate(c, &q->whole, random);
+    for (unsigned i = 0; i < q->count; i++)
+        inputs_address(c, &q->parts[i], random);
 }
 
 bool sequence_drop(struct sequence *q, unsigned index)
 {
     struct snippet *part = &q->parts[index];
 
-    if (part->bytes[0] == 0x90)
+    if (!part->known)
         return false;
     memset(part->bytes, 0x90, part->length);
-    part->is_jump = false;
+    part->known = false;
     finish_code(q);
     return true;
 }
