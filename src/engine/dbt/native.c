@@ -541,9 +541,8 @@ void native_emit_xsave(struct translator *t, bool prepared)
     struct emitter *e = &t->e;
 
     if (!prepared) {
-        struct access access = {.size = DBT_XSAVE_SIZE,
-                                .write = native_access(t->d).write,
-                                .slow_faults = true};
+        struct access access = {
+            .size = DBT_XSAVE_SIZE, .write = native_access(t->d).write, .slow_faults = true};
 
         access_linear(t, t->d->memory, access);
         access_check(t, access);

@@ -188,8 +188,9 @@ void stack_emit_pusha(struct translator *t)
 {
     int32_t size = (int32_t)operand_size(t);
 
+    /* A fault is that of the first push, at the upper end. */
     stack_locate(t, X86_RSP, -8 * size,
-                 (struct access){.size = 8u * (unsigned)size, .write = true});
+                 (struct access){.size = 8u * (unsigned)size, .write = true, .slow_faults = true});
     for (unsigned guest = X86_RAX; guest <= X86_RDI; guest++)
         store_sized(t, operand_size(t), host_at(TEMP0, (int32_t)(X86_RDI - guest) * size),
                     regmap_host(guest));
