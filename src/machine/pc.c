@@ -18,6 +18,7 @@
 #include "boot/tables.h"
 #include "dev/legacy/debug_exit.h"
 #include "dev/legacy/debugcon.h"
+#include "dev/legacy/fw_cfg.h"
 #include "dev/legacy/i8042.h"
 #include "dev/legacy/i8254.h"
 #include "dev/legacy/mc146818.h"
@@ -242,6 +243,16 @@ static int add_chipset_ports(struct pc *pc, struct error *err)
     return acpi_pm_attach(pc->acpi_pm, &pc->bus, err);
 }
 
+static int add_fw_cfg(struct pc *pc, struct error *err)
+{
+    const struct fw_cfg_config config = {.memory = pc->config.memory, .cpus = pc->config.cpus};
+    struct fw_cfg *dev;
+    if (fw_cfg_new(&dev, &config))
+        return out_of_memory(err);
+    add_device(pc, fw_cfg_device(dev));
+    return fw_cfg_attach(dev, &pc->bus, err);
+}
+
 /* lpc_config.set_pm_base: a guest may ask for a place that is taken; the block is nowhere then. */
 static void set_pm_base(void *opaque, uint16_t base)
 {
@@ -411,6 +422,7 @@ static int (*const build_steps[])(struct pc *pc, struct error *err) = {
     add_serial,
     add_keyboard,
     add_chipset_ports,
+    add_fw_cfg,
     add_pci,
     add_disks,
     add_extras,

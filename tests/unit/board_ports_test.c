@@ -1,8 +1,10 @@
-/* The one-port devices: debug-exit, pvpanic, debug console, POST code, port 0x92, test device. */
+/* The one-port devices: debug-exit, pvpanic, debug console, firmware configuration, POST code,
+ * port 0x92, test device. */
 #include "device_rig.h"
 
 #include "dev/legacy/debug_exit.h"
 #include "dev/legacy/debugcon.h"
+#include "dev/legacy/fw_cfg.h"
 #include "dev/legacy/port92.h"
 #include "dev/legacy/post.h"
 #include "dev/legacy/pvpanic.h"
@@ -167,6 +169,45 @@ static void port_92_resets_on_an_edge(void **state)
     assert_int_equal(f->resets, 2);
 }
 
+static uint64_t fw_cfg_item(struct fixture *f, uint16_t item, unsigned bytes)
+{
+    uint64_t value = 0;
+
+    outw(&f->rig, 0x510, item);
+    for (unsigned i = 0; i < bytes; i++)
+        value |= (uint64_t)inb(&f->rig, 0x511) << 8 * i;
+    return value;
+}
+
+static void fw_cfg_tells_processors_and_memory(void **state)
+{
+    struct fixture *f = *state;
+    const struct fw_cfg_config config = {.memory = 0x123456789000, .cpus = 0x103};
+    struct fw_cfg *dev;
+
+    assert_int_equal(fw_cfg_new(&dev, &config), 0);
+    f->device = fw_cfg_device(dev);
+    assert_int_equal(fw_cfg_attach(dev, &f->rig.bus, NULL), 0);
+    assert_int_equal(fw_cfg_item(f, 0x00, 4), 0x554d4551); /* "QEMU" */
+    assert_int_equal(fw_cfg_item(f, 0x01, 4), 1);          /* no DMA */
+    assert_int_equal(fw_cfg_item(f, 0x03, 8), config.memory);
+    assert_int_equal(fw_cfg_item(f, 0x05, 2), config.cpus);
+    assert_int_equal(fw_cfg_item(f, 0x0f, 2), config.cpus);
+    assert_int_equal(fw_cfg_item(f, 0x19, 4), 0);     /* no files */
+    assert_int_equal(fw_cfg_item(f, 0x05, 4), 0x103); /* zeros behind the end */
+    assert_int_equal(fw_cfg_item(f, 0x1234, 2), 0);   /* no such item */
+
+    /* Only a word to the selector selects, and the data port takes no writes. */
+    outw(&f->rig, 0x510, 0x03);
+    inb(&f->rig, 0x511);
+    outb(&f->rig, 0x510, 0x05);
+    outb(&f->rig, 0x511, 0x05);
+    assert_int_equal(inb(&f->rig, 0x511), 0x90);
+    rig_save_and_restore(f->device, f->device->ops->reset);
+    assert_int_equal(inb(&f->rig, 0x511), 0x78);
+    rig_check_state(f->device);
+}
+
 static void the_test_device(void **state)
 {
     struct fixture *f = *state;
@@ -230,6 +271,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(debugcon_writes_characters, setup, teardown),
         cmocka_unit_test_setup_teardown(the_post_code_reads_back, setup, teardown),
         cmocka_unit_test_setup_teardown(port_92_resets_on_an_edge, setup, teardown),
+        cmocka_unit_test_setup_teardown(fw_cfg_tells_processors_and_memory, setup, teardown),
         cmocka_unit_test_setup_teardown(the_test_device, setup, teardown),
     };
 
