@@ -179,6 +179,11 @@ static struct host_memory tlb_field(enum dbt_bank bank, size_t field, uint8_t sc
     };
 }
 
+struct host_memory access_tlb_field(const struct translator *t, size_t field)
+{
+    return tlb_field(access_bank(t), field, 1);
+}
+
 void access_check(struct translator *t, struct access access)
 {
     struct emitter *e = &t->e;

@@ -138,6 +138,19 @@ static bool is_far(const struct decoded *d)
     return d->z.meta.branch_type == ZYDIS_BRANCH_TYPE_FAR;
 }
 
+/* MOVS or STOS with REP and 64-bit addresses. */
+static bool is_rep_move_or_store(const ZydisDecodedInstruction *z)
+{
+    return ((z->opcode & 0xfe) == 0xa4 || (z->opcode & 0xfe) == 0xaa) && z->address_width == 64 &&
+           (z->attributes & ZYDIS_ATTRIB_HAS_REP);
+}
+
+/* STAC and CLAC open and close SMAP, and that is all they do to the mode. */
+static bool can_switch_ac(uint32_t mode)
+{
+    return !(mode & (DBT_MODE_CPL_MASK | DBT_MODE_VM86 | DBT_MODE_NO_SMAP));
+}
+
 static enum insn_class in_c(const struct decoded *d)
 {
     struct insn insn = {.mnemonic = d->z.mnemonic};
@@ -261,6 +274,10 @@ static enum insn_class classify(const struct decoded *d, const struct decode_fea
         return (mode & DBT_MODE_CPL_MASK) == 0 && !(mode & DBT_MODE_VM86) ? INSN_CLI : in_c(d);
     case ZYDIS_MNEMONIC_STI:
         return (mode & DBT_MODE_CPL_MASK) == 0 && !(mode & DBT_MODE_VM86) ? INSN_STI : in_c(d);
+    case ZYDIS_MNEMONIC_STAC:
+        return can_switch_ac(mode) ? INSN_STAC : in_c(d);
+    case ZYDIS_MNEMONIC_CLAC:
+        return can_switch_ac(mode) ? INSN_CLAC : in_c(d);
     case ZYDIS_MNEMONIC_SWAPGS:
         return (mode & DBT_MODE_CPL_MASK) == 0 ? INSN_SWAPGS : in_c(d);
     case ZYDIS_MNEMONIC_PUSHF:
@@ -338,7 +355,7 @@ static enum insn_class classify(const struct decoded *d, const struct decode_fea
     case ZYDIS_CATEGORY_STRINGOP:
         if (!(z->attributes & ANY_REP) && !(mode & DBT_MODE_ALIGN))
             return INSN_STRING;
-        return in_c(d);
+        return code64 && is_rep_move_or_store(z) && !(mode & DBT_MODE_ALIGN) ? INSN_REP : in_c(d);
     case ZYDIS_CATEGORY_SYSTEM:
     case ZYDIS_CATEGORY_INTERRUPT:
     case ZYDIS_CATEGORY_IO:

@@ -24,6 +24,7 @@ enum insn_class {
     INSN_PUSHA,
     INSN_POPA,
     INSN_STRING,        /* without REP */
+    INSN_REP,           /* REP MOVS, REP STOS */
     INSN_SEGMENT_STORE, /* a selector to a register or memory */
     INSN_SEGMENT_LOAD,  /* a data segment in real or virtual-8086 mode */
     INSN_CALL,          /* near, relative */
@@ -38,6 +39,8 @@ enum insn_class {
     INSN_XSAVE,      /* the XSAVE family: the component mask is the guest's */
     INSN_CLI,
     INSN_STI,
+    INSN_STAC, /* only where SMAP is on */
+    INSN_CLAC, /* the same */
     INSN_SWAPGS,
     INSN_PUSHF,
     INSN_RDTSC,

@@ -98,6 +98,8 @@ void mode_update(struct dbt_vcpu *v)
     mode |= cpl;
     if (cpl < 3 && (ac || !(v->cr4 & X86_CR4_SMAP)))
         mode |= DBT_MODE_AC;
+    if (cpl < 3 && !(v->cr4 & X86_CR4_SMAP))
+        mode |= DBT_MODE_NO_SMAP;
     if (cpl == 3 && ac && (v->cr0 & X86_CR0_AM))
         mode |= DBT_MODE_ALIGN;
     if (v->flags_sys & X86_FLAG_TF)

@@ -137,8 +137,7 @@ void dbt_simd_unload(struct dbt_vcpu *v)
 
 /* --- finding code --- */
 
-/* The jump cache table for a mode; translation lock held. False when all tables are taken. */
-static bool mode_slot(struct dbt_vm *vm, uint32_t mode, unsigned *slot)
+bool dbt_mode_slot(struct dbt_vm *vm, uint32_t mode, unsigned *slot)
 {
     unsigned count = vm->mode_count;
 
@@ -172,7 +171,7 @@ static struct dbt_block *find_block(struct dbt_vcpu *v, gpa_t gpa, const uint8_t
     struct dbt_block *block;
 
     for (unsigned attempt = 0;; attempt++) {
-        if (mode_slot(vm, mode, slot)) {
+        if (dbt_mode_slot(vm, mode, slot)) {
             block = cache_find(&vm->cache, gpa, mode);
             if (block)
                 return block;
@@ -235,7 +234,7 @@ const void *runtime_find_crossing(struct dbt_vcpu *v, gpa_t gpa, const uint8_t *
     dbt_simd_unload(v);
     dbt_lock(vm, v);
     while (!block && !invalid) {
-        if (mode_slot(vm, v->mode, &slot)) {
+        if (dbt_mode_slot(vm, v->mode, &slot)) {
             block = cache_find_crossing(&vm->cache, gpa, v->mode, second_page);
             if (block)
                 break;

@@ -10,6 +10,7 @@
 
 #include "engine/dbt/dispatch.h"
 #include "engine/dbt/translator.h"
+#include "x86/arch.h"
 
 #define PEEK_INSNS 6
 
@@ -62,6 +63,9 @@ static bool ends_block(const struct decoded *d)
     case INSN_SEGMENT_LOAD:
     case INSN_BIT_MEMORY:
     case INSN_XSAVE:
+    case INSN_REP:
+    case INSN_STAC:
+    case INSN_CLAC:
     case INSN_CLI:
     case INSN_STI:
     case INSN_SWAPGS:
@@ -295,20 +299,60 @@ static bool closes_loop(const struct translator *t)
     }
 }
 
-static void emit_in_c(struct translator *t, const uint8_t *bytes)
+/* The exit that executes the instruction in C; NULL when there is no room for it. */
+static struct exit_record *insn_record(struct translator *t)
 {
     struct exit_record *record = translator_record(t, EXIT_INSN, t->d->offset);
     struct insn *insn = cache_meta(&t->vm->cache, sizeof(*insn));
 
     if (!record || !insn) {
         t->out_of_meta = true;
+        return NULL;
+    }
+    decode_to_insn(t->d, t->page + t->d->offset, insn);
+    record->insn = insn;
+    return record;
+}
+
+static void emit_in_c(struct translator *t)
+{
+    struct exit_record *record = insn_record(t);
+
+    translator_emit_exit(t, record);
+    if (record && t->d->class != INSN_IN_C_END)
+        record->resume = cache_offset(t, t->e.at);
+}
+
+static void emit_rep(struct translator *t)
+{
+    struct exit_record *record = insn_record(t);
+
+    if (!record)
+        return;
+    rep_emit(t, record->insn, record);
+    record->resume = cache_offset(t, t->e.at);
+}
+
+/* STAC and CLAC. AC is known from the mode, and so is the mode that they lead to: the rest of the
+ * block is translated for that. */
+static void emit_switch_ac(struct translator *t, bool on)
+{
+    uint32_t mode = t->mode ^ DBT_MODE_AC;
+    struct emitter *e = &t->e;
+    unsigned slot;
+
+    if (on == !!(t->mode & DBT_MODE_AC))
+        return;
+    if (t->step || !dbt_mode_slot(t->vm, mode, &slot)) {
+        emit_in_c(t);
         return;
     }
-    decode_to_insn(t->d, bytes, insn);
-    record->insn = insn;
-    translator_emit_exit(t, record);
-    if (t->d->class != INSN_IN_C_END)
-        record->resume = cache_offset(t, t->e.at);
+    emit_load(e, TEMP1, VCPU_FIELD(flags_sys));
+    emit_lea(e, TEMP1, host_at(TEMP1, on ? (int32_t)X86_FLAG_AC : -(int32_t)X86_FLAG_AC));
+    emit_store(e, VCPU_FIELD(flags_sys), TEMP1);
+    emit_store32_imm(e, VCPU_FIELD(mode), mode & ~(uint32_t)DBT_MODE_NO_PIN);
+    t->mode = mode;
+    t->slot = slot;
 }
 
 /* Interrupts on. Where one is waiting for that, or the next instruction (which must run before any
@@ -320,7 +364,7 @@ static void emit_sti(struct translator *t)
     uint8_t *waiting, *done;
 
     if (t->d == &t->insn[t->count - 1]) {
-        emit_in_c(t, t->page + t->d->offset);
+        emit_in_c(t);
         return;
     }
     if (t->flags_live) {
@@ -339,7 +383,7 @@ static void emit_sti(struct translator *t)
     done = emit_jmp32(e);
     if (!e->overflow)
         emit_link(waiting, e->at);
-    emit_in_c(t, t->page + t->d->offset);
+    emit_in_c(t);
     if (!e->overflow)
         emit_link(done, e->at);
 }
@@ -428,7 +472,7 @@ static bool emit_insn(struct translator *t)
         return true;
     case INSN_IN_C:
     case INSN_IN_C_END:
-        emit_in_c(t, t->page + t->d->offset);
+        emit_in_c(t);
         return true;
     case INSN_SLOW:
         emit_slow(t);
@@ -480,6 +524,13 @@ static bool emit_insn(struct translator *t)
         }
         native_emit_xsave(t, false);
         return true;
+    case INSN_REP:
+        emit_rep(t);
+        return true;
+    case INSN_STAC:
+    case INSN_CLAC:
+        emit_switch_ac(t, t->d->class == INSN_STAC);
+        return true;
     case INSN_CLI:
         emit_store8_imm(&t->e, VCPU_FIELD(iflag), 0);
         return true;
@@ -504,6 +555,13 @@ static bool emit_insn(struct translator *t)
     }
 }
 
+static void emit_tail_exit(struct translator *t, const struct tail *tail)
+{
+    if (tail->flags_live)
+        rep_emit_flags(t);
+    translator_emit_exit(t, tail->record);
+}
+
 static void emit_tails(struct translator *t)
 {
     for (unsigned i = 0; i < t->tail_count; i++) {
@@ -517,7 +575,7 @@ static void emit_tails(struct translator *t)
         else if (tail->kind == TAIL_PIN)
             pin_emit_miss(t, tail);
         else
-            translator_emit_exit(t, tail->record);
+            emit_tail_exit(t, tail);
     }
 }
 

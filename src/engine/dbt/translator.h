@@ -7,6 +7,7 @@
  *     pin.c        accesses relative to rsp that share one check
  *     stackops.c   push, pop, leave
  *     stringops.c  string instructions without REP
+ *     repops.c     REP MOVS and REP STOS
  *     segmentops.c selectors to and from segment registers
  *     segmented.c  offsets in segments, outside 64-bit code
  *     transfer.c   jumps, calls, returns, and how blocks are linked
@@ -37,7 +38,8 @@
 /* Code that is reached rarely and lies behind the block. */
 struct tail {
     enum { TAIL_MISS, TAIL_EXIT, TAIL_PIN } kind;
-    bool flags_live; /* TAIL_MISS: rcx is in TEMP2, the flags are the guest's */
+    bool flags_live; /* TAIL_MISS: rcx is in TEMP2, the flags are the guest's; TAIL_EXIT: they are
+                        to be put back, see repops.c */
     enum dbt_bank bank;
     uint32_t info;   /* TAIL_MISS: for stub_memory; TAIL_PIN: pin_limit */
     uint8_t *site;   /* displacement that must lead here */
@@ -112,6 +114,8 @@ void access_linear(struct translator *t, const ZydisDecodedOperand *memory, stru
 void access_segment(struct translator *t, const ZydisDecodedOperand *memory, struct access access);
 /* TEMP0 = host address of what TEMP0 names; clobbers TEMP1, TEMP2, and the flags if dead. */
 void access_check(struct translator *t, struct access access);
+/* A field of the TLB entry whose place in the current bank, in bytes, is in TEMP1. */
+struct host_memory access_tlb_field(const struct translator *t, size_t field);
 /* The out-of-line part of a check. */
 void access_emit_miss(struct translator *t, const struct tail *tail);
 /* Guest register to host register `to`, and back (all 64 bits). */
@@ -182,6 +186,12 @@ void stack_adjust(struct translator *t, int32_t by);
 
 /* --- stringops.c --- */
 void string_emit(struct translator *t); /* a string instruction without REP */
+
+/* --- repops.c --- */
+/* A REP MOVS or REP STOS, of which `record` is the exit to C where that must do it. */
+void rep_emit(struct translator *t, const struct insn *insn, struct exit_record *record);
+/* The flags as they were before one, for such an exit. Clobbers TEMP1. */
+void rep_emit_flags(struct translator *t);
 
 /* --- segmentops.c --- */
 void segment_emit_store(struct translator *t); /* a selector to a register or memory */

@@ -158,6 +158,9 @@ void dbt_save_state(struct dbt_vcpu *v, struct x86_vcpu_state *state, unsigned m
 
 /* The vector state goes to v->xsave (dbt_simd_unload() in vcpu.h) and back. */
 void dbt_simd_load(struct dbt_vcpu *v);
+/* The jump cache table for a mode; translation lock held. False when all tables are taken.
+ * (runtime.c) */
+bool dbt_mode_slot(struct dbt_vm *vm, uint32_t mode, unsigned *slot);
 /* Empties the code cache; translation lock held. */
 void dbt_flush_all(struct dbt_vm *vm, struct dbt_vcpu *v);
 
