@@ -227,17 +227,32 @@ static bool segment_allows(const struct dbt_vcpu *v, const struct x86_segment *s
     return !(type & X86_TYPE_CODE) || (type & X86_TYPE_READABLE);
 }
 
+static void update_ends_of(struct dbt_vcpu *v, unsigned reg)
+{
+    const struct x86_segment *s = &v->segment[reg];
+    uint64_t neg_end = segment_expands_down(s) ? 0 : -((uint64_t)s->limit + 1);
+    struct x86_segment loaded;
+
+    segment_fetch_real(v, reg, s->selector, &loaded);
+    v->ends.neg_read[reg] = segment_allows(v, s, MMU_READ) ? neg_end : 0;
+    v->ends.neg_write[reg] = segment_allows(v, s, MMU_WRITE) ? neg_end : 0;
+    v->ends.load_in_c[reg] = loaded.attributes != s->attributes || loaded.limit != s->limit;
+}
+
 void segment_update_ends(struct dbt_vcpu *v)
 {
+    /* Real, virtual-8086 and protected mode have rules of their own. The 1 is for the first time.
+     */
+    uint64_t rules = (v->mode & (DBT_MODE_PROTECTED | DBT_MODE_VM86)) | 1;
+
     for (unsigned reg = 0; reg < X86_SEGMENT_COUNT; reg++) {
         const struct x86_segment *s = &v->segment[reg];
-        struct x86_segment loaded;
-        uint64_t neg_end = segment_expands_down(s) ? 0 : -((uint64_t)s->limit + 1);
+        uint64_t source = rules << 48 | (uint64_t)s->limit << 16 | s->attributes;
 
-        v->ends.neg_read[reg] = segment_allows(v, s, MMU_READ) ? neg_end : 0;
-        v->ends.neg_write[reg] = segment_allows(v, s, MMU_WRITE) ? neg_end : 0;
-        segment_fetch_real(v, reg, s->selector, &loaded);
-        v->ends.load_in_c[reg] = loaded.attributes != s->attributes || loaded.limit != s->limit;
+        if (source != v->ends.source[reg]) {
+            v->ends.source[reg] = source;
+            update_ends_of(v, reg);
+        }
     }
     v->ends.neg_code = -((uint64_t)v->segment[X86_CS].limit + 1);
     v->ends.neg_code_base = -(uint32_t)v->segment[X86_CS].base;

@@ -139,6 +139,7 @@ struct dbt_segment_ends {
     uint32_t neg_code_base; /* minus CS's base */
     /* A load of the register in real or virtual-8086 mode changes more than selector and base. */
     uint8_t load_in_c[X86_SEGMENT_COUNT];
+    uint64_t source[X86_SEGMENT_COUNT]; /* what the segment's other members were made from */
 };
 
 struct dbt_vcpu {
