@@ -82,11 +82,25 @@ static void put_legacy_prefixes(struct snippet *s, const struct form *f, bool pl
         put(s, f->prefix);
 }
 
-static void put_legacy(struct snippet *s, const struct form *f, struct random *random)
+/*
+ * In sequences every other operand is one of r12 to r15, which an engine that keeps some registers
+ * in memory must carry from one instruction to the next: the prefix's share of the number, and the
+ * rest.
+ */
+#define REX_R_B 5u
+
+static unsigned favoured(bool in_sequence, unsigned bits, struct random *random)
+{
+    return in_sequence && one_in(random, 2) ? bits : 0;
+}
+
+static void put_legacy(struct snippet *s, const struct form *f, bool in_sequence,
+                       struct random *random)
 {
     if (s->width == 64) {
         uint64_t bits = random_next(random);
-        unsigned rex = (unsigned)f->w << 3 | (bits & 1 ? bits >> 1 & 7 : 0);
+        unsigned rex = (unsigned)f->w << 3 | (bits & 1 ? bits >> 1 & 7 : 0) |
+                       favoured(in_sequence, REX_R_B, random);
 
         /* A bare REX turns AH, CH, DH, BH into SPL, BPL, SIL, DIL. */
         if (rex || (bits & 0x30) == 0)
@@ -99,13 +113,14 @@ static void put_legacy(struct snippet *s, const struct form *f, struct random *r
     put(s, f->opcode);
 }
 
-static void put_vex(struct snippet *s, const struct form *f, struct random *random)
+static void put_vex(struct snippet *s, const struct form *f, bool in_sequence,
+                    struct random *random)
 {
     static const uint8_t pp[] = {[0x66 & 15] = 1, [0xf3 & 15] = 2, [0xf2 & 15] = 3};
     uint64_t bits = random_next(random);
     unsigned p = f->prefix ? pp[f->prefix & 15] : 0;
     unsigned vvvv = f->vvvv || one_in(random, 32) ? bits >> 8 & 15 : 15;
-    unsigned rxb = bits >> 16 & 7;
+    unsigned rxb = (bits >> 16 & 7) & ~favoured(in_sequence, REX_R_B, random); /* inverted */
 
     if (f->encoding == FORM_EVEX) {
         put(s, 0x62);
@@ -132,11 +147,15 @@ static void put_operands(struct snippet *s, const struct form *f, bool plain, st
     unsigned reg = f->digit >= 0 ? (unsigned)f->digit : bits & 7;
     unsigned mod = 3, rm = f->rm >= 0 ? (unsigned)f->rm : bits >> 3 & 7;
 
+    if (f->digit < 0)
+        reg |= favoured(plain, 4, random);
+    if (f->rm < 0)
+        rm |= favoured(plain, 4, random);
     if (f->memory) {
         mod = (unsigned)(bits >> 8) % 3;
-        rm = bits >> 12 & 7;
+        rm = (bits >> 12 & 7) | favoured(plain, 4, random);
         if (plain && rm == 4)
-            rm = 3;
+            rm = 7;
     }
     put(s, mod << 6 | reg << 3 | rm);
     if (mod != 3 && rm == 4)
@@ -386,9 +405,9 @@ bool encode_form(struct snippet *s, const struct form *f, uint64_t address, bool
     s->window = WINDOW_USUAL;
     put_legacy_prefixes(s, f, in_sequence, random);
     if (f->encoding == FORM_LEGACY)
-        put_legacy(s, f, random);
+        put_legacy(s, f, in_sequence, random);
     else
-        put_vex(s, f, random);
+        put_vex(s, f, in_sequence, random);
     if (f->modrm)
         put_operands(s, f, in_sequence, random);
     unsigned start = s->length;

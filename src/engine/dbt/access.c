@@ -31,10 +31,8 @@ void access_store_guest(struct translator *t, unsigned guest, enum host_register
 {
     enum host_register host = regmap_host(guest);
 
-    if (t->cached == guest && from != TEMP2)
-        t->cached = HOST_NONE;
     if (host == HOST_NONE)
-        emit_store(&t->e, VCPU_FIELD(gpr[guest]), from);
+        spill_store(t, guest, from);
     else if (host != from)
         emit_mov(&t->e, host, from);
 }
@@ -44,22 +42,7 @@ static enum host_register in_register(struct translator *t, unsigned guest, enum
 {
     enum host_register host = regmap_host(guest);
 
-    if (host != HOST_NONE)
-        return host;
-    if (t->cached == guest)
-        return TEMP2;
-    emit_load(&t->e, temp, VCPU_FIELD(gpr[guest]));
-    return temp;
-}
-
-/* The same for a base register, which is likely to be used again: it stays in TEMP2. */
-static enum host_register base_register(struct translator *t, unsigned guest)
-{
-    if (regmap_host(guest) == HOST_NONE && t->cached != guest) {
-        emit_load(&t->e, TEMP2, VCPU_FIELD(gpr[guest]));
-        t->cached = (uint8_t)guest;
-    }
-    return in_register(t, guest, TEMP2);
+    return host == HOST_NONE ? spill_source(t, guest, temp) : host;
 }
 
 /* lea of the operand's width into TEMP0 from parts. */
@@ -99,9 +82,16 @@ void access_effective(struct translator *t, const ZydisDecodedOperand *memory)
         disp = 0; /* only moffs forms have such displacements, and they have no registers */
     }
     if (mem->base != ZYDIS_REGISTER_NONE)
-        m.base = base_register(t, decode_gpr_number(mem->base));
+        m.base = in_register(t, decode_gpr_number(mem->base), TEMP0);
     if (mem->index != ZYDIS_REGISTER_NONE) {
-        m.index = in_register(t, decode_gpr_number(mem->index), TEMP1);
+        unsigned index = decode_gpr_number(mem->index);
+
+        if (m.base == TEMP2 && regmap_host(index) == HOST_NONE && t->cached != index) {
+            emit_load(e, TEMP1, VCPU_FIELD(gpr[index])); /* TEMP2 is not to be taken again now */
+            m.index = TEMP1;
+        } else {
+            m.index = in_register(t, index, TEMP1);
+        }
         m.scale = mem->scale ? mem->scale : 1;
     }
     m.disp = (int32_t)disp;
@@ -193,8 +183,11 @@ void access_check(struct translator *t, struct access access)
     size_t host = offsetof(struct dbt_tlb_entry, host);
     struct tail *tail = &t->tail[t->tail_count++];
 
+    if (t->flags_live) /* that needs TEMP2 */
+        spill_forget(t);
     *tail = (struct tail){
         .kind = TAIL_MISS,
+        .unsaved = spill_unsaved(t),
         .flags_live = t->flags_live,
         .bank = bank,
         .info = (uint32_t)t->d->offset | access.size << 13 | (uint32_t)access.slow_faults << 30 |
@@ -210,7 +203,6 @@ void access_check(struct translator *t, struct access access)
     } else {
         emit_pext_memory(e, TEMP1, TEMP0, VCPU_FIELD(tlb_mask));
         emit_lea32(e, TEMP1, (struct host_memory){.base = HOST_NONE, .index = TEMP1, .scale = 4});
-        t->cached = HOST_NONE;
         emit_mov(e, TEMP2, HOST_RCX);
         emit_load(e, HOST_RCX, tlb_field(bank, neg, 8));
         emit_lea(e, TEMP0, (struct host_memory){.base = TEMP0, .index = HOST_RCX, .scale = 1});
@@ -241,6 +233,8 @@ void access_emit_miss(struct translator *t, const struct tail *tail)
     size_t neg = write ? offsetof(struct dbt_tlb_entry, neg_write)
                        : offsetof(struct dbt_tlb_entry, neg_read);
 
+    if (tail->unsaved != HOST_NONE)
+        emit_store(e, VCPU_FIELD(gpr[tail->unsaved]), TEMP2);
     if (!tail->flags_live) {
         emit_sub_memory(e, TEMP0, tlb_field(tail->bank, neg, 1));
     } else {

@@ -56,6 +56,7 @@ struct exit_record {
 struct insn_map {
     uint16_t host_end; /* relative to the block's start in the cache */
     int16_t offset;    /* guest offset in the code page */
+    uint8_t unsaved;   /* guest register that only TEMP2 holds if it faults, or HOST_NONE */
 };
 
 struct dbt_block {

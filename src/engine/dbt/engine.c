@@ -95,6 +95,8 @@ static bool handle_fault(struct dbt_vcpu *v, ucontext_t *context)
                 break;
         if (i == block->insn_count)
             return false;
+        if (block->map[i].unsaved != HOST_NONE)
+            v->gpr[block->map[i].unsaved] = (uint64_t)regs[greg_of[TEMP2]];
         v->rip = dbt_rip_of(v, v->page_base + (uint64_t)(int64_t)block->map[i].offset);
     }
     if (!guest_exception(v, regs[REG_TRAPNO]))

@@ -26,11 +26,12 @@ struct field_use {
     uint8_t host;   /* number to encode */
 };
 
-/* In the order in which they are taken; see struct translator for what TEMP2 keeps. */
-static const uint8_t temps[3] = {TEMP2, TEMP1, TEMP0};
+/* In the order in which they are taken for registers that TEMP2 shall not keep. */
+static const uint8_t temps[2] = {TEMP1, TEMP0};
 
 struct encoding {
     struct field_use field[FIELD_COUNT];
+    uint8_t opcode;
     bool memory;
     struct host_memory operand; /* the memory operand, if there is one */
 };
@@ -71,7 +72,7 @@ static void encoding_of(const struct decoded *d, struct encoding *enc)
     bool vex = z->encoding == ZYDIS_INSTRUCTION_ENCODING_VEX;
     unsigned r = vex ? z->raw.vex.R : z->raw.rex.R, b = vex ? z->raw.vex.B : z->raw.rex.B;
 
-    *enc = (struct encoding){.memory = d->memory};
+    *enc = (struct encoding){.opcode = z->opcode, .memory = d->memory};
     enc->field[FIELD_REG].host = z->raw.modrm.reg | r << 3;
     enc->field[FIELD_RM].host = z->raw.modrm.rm | b << 3;
     enc->field[FIELD_OPCODE].host = (z->opcode & 7) | b << 3;
@@ -112,22 +113,46 @@ static bool has_high_byte(const struct encoding *enc)
     return false;
 }
 
-/*
- * Chooses host registers. Guest registers that live in memory take TEMP2, TEMP1 and, when there is
- * no memory operand, TEMP0. A high byte register forbids REX, so whatever else would need one is
- * moved to TEMP0.
- */
-static void encoding_assign(struct encoding *enc, uint8_t cached, uint8_t guest_of_temp[3])
+static bool is_spilled(const struct field_use *use)
 {
-    bool no_rex = has_high_byte(enc);
+    return use->used && use->gpr && !use->high_byte && regmap_host(use->number) == HOST_NONE;
+}
 
-    for (unsigned i = 0; i < 3; i++)
-        guest_of_temp[i] = HOST_NONE;
-    /* What TEMP2 holds stays there if it is used again; else TEMP2 is free to be taken first. */
-    for (unsigned f = 0; f < FIELD_COUNT; f++)
-        if (enc->field[f].used && enc->field[f].gpr && !enc->field[f].high_byte &&
-            enc->field[f].number == cached)
-            guest_of_temp[0] = cached;
+/* A free temporary for the field's register, or the one that an earlier field took for it. */
+static uint8_t temp_for(struct translator *t, const struct encoding *enc, unsigned field,
+                        bool taken[2])
+{
+    for (unsigned f = 0; f < field; f++)
+        if (is_spilled(&enc->field[f]) && enc->field[f].number == enc->field[field].number)
+            return enc->field[f].host;
+    for (unsigned i = 0; i < 2; i++)
+        if (!taken[i]) {
+            taken[i] = true;
+            return temps[i];
+        }
+    /* Only what TEMP2 holds without being named here is left to go. */
+    spill_take(t, enc->field[field].number, true);
+    return TEMP2;
+}
+
+/*
+ * Chooses host registers. Of the guest registers that live in memory one may get TEMP2, to stay
+ * there (spill.c); the others take what else is free: TEMP1 and, if it holds no address, TEMP0. A
+ * high byte register forbids REX, so whatever else would need one is moved to TEMP0.
+ */
+static void encoding_assign(struct translator *t, struct encoding *enc)
+{
+    bool no_rex = has_high_byte(enc), taken[2] = {false, enc->memory};
+    uint8_t keep = HOST_NONE;
+
+    /* What TEMP2 holds, if it is used again, or what is better kept there. */
+    for (unsigned f = 0; f < FIELD_COUNT; f++) {
+        const struct field_use *use = &enc->field[f];
+
+        if (is_spilled(use) && (use->number == t->cached ||
+                                (keep == HOST_NONE && spill_worth_keeping(t, use->number))))
+            keep = use->number;
+    }
     for (unsigned f = 0; f < FIELD_COUNT; f++) {
         struct field_use *use = &enc->field[f];
         enum host_register host;
@@ -138,23 +163,96 @@ static void encoding_assign(struct encoding *enc, uint8_t cached, uint8_t guest_
         if (use->high_byte)
             continue;
         host = regmap_host(use->number);
-        if (no_rex && host != HOST_NONE && host >= 8) {
-            guest_of_temp[2] = use->number;
+        if (no_rex && host != HOST_NONE && host >= 8)
             use->host = TEMP0;
-            continue;
-        }
-        if (host != HOST_NONE) {
+        else if (host != HOST_NONE)
             use->host = host;
-            continue;
-        }
-        for (unsigned i = 0; i < 3; i++) {
-            if (guest_of_temp[i] == HOST_NONE || guest_of_temp[i] == use->number) {
-                guest_of_temp[i] = use->number;
-                use->host = temps[i];
-                break;
-            }
-        }
+        else if (use->number == keep)
+            use->host = TEMP2;
+        else
+            use->host = temp_for(t, enc, f, taken);
     }
+    if (keep != HOST_NONE) {
+        bool read = false;
+
+        for (unsigned f = 0; f < FIELD_COUNT; f++)
+            read |= enc->field[f].host == TEMP2 && is_spilled(&enc->field[f]) && enc->field[f].read;
+        spill_take(t, keep, read);
+    }
+}
+
+static bool foldable(const struct translator *t, const struct field_use *use)
+{
+    return is_spilled(use) && !use->written && use->number != t->cached &&
+           !spill_worth_keeping(t, use->number);
+}
+
+/* Integer instructions that only read their r/m operand, and as much of it in memory as in a
+ * register (so not bt, whose bit offset would reach beyond). */
+static bool reads_rm(const ZydisDecodedInstruction *z)
+{
+    unsigned reg = z->raw.modrm.reg;
+
+    if (z->opcode_map == ZYDIS_OPCODE_MAP_0F)
+        return (z->opcode & 0xf0) == 0x40 || z->opcode == 0xaf || (z->opcode & 0xf6) == 0xb6;
+    if (z->opcode_map != ZYDIS_OPCODE_MAP_DEFAULT)
+        return false;
+    switch (z->opcode) {
+    case 0x63: /* movsxd */
+    case 0x69: /* imul with immediate */
+    case 0x6b:
+    case 0x84: /* test */
+    case 0x85:
+    case 0x8a: /* mov */
+    case 0x8b:
+        return true;
+    case 0x80: /* cmp with immediate */
+    case 0x81:
+    case 0x83:
+        return reg == 7;
+    case 0xf6: /* test with immediate, mul, imul, div, idiv */
+    case 0xf7:
+        return reg == 0 || reg >= 4;
+    default:
+        return z->opcode < 0x40 && (z->opcode & 7) < 4 &&
+               ((z->opcode & 2) || (z->opcode & 0x38) == 0x38);
+    }
+}
+
+/* Whether the two-operand instruction has a twin with reg and r/m exchanged; *opcode becomes that.
+ */
+static bool exchange_operands(const ZydisDecodedInstruction *z, uint8_t *opcode)
+{
+    if (z->opcode_map != ZYDIS_OPCODE_MAP_DEFAULT)
+        return false;
+    if (z->opcode == 0x84 || z->opcode == 0x85) /* test: either way */
+        return true;
+    if ((z->opcode < 0x40 && (z->opcode & 7) < 2) || z->opcode == 0x88 || z->opcode == 0x89) {
+        *opcode |= 2;
+        return true;
+    }
+    return false;
+}
+
+/* A source register that lives in memory, and that TEMP2 does not serve, is used from there. */
+static void fold_source(struct translator *t, struct encoding *enc)
+{
+    const ZydisDecodedInstruction *z = &t->d->z;
+    struct field_use *rm = &enc->field[FIELD_RM], *reg = &enc->field[FIELD_REG], other;
+
+    if (z->encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY || enc->memory ||
+        !(z->attributes & ZYDIS_ATTRIB_HAS_MODRM))
+        return;
+    if (foldable(t, reg) && !foldable(t, rm) && rm->gpr && exchange_operands(z, &enc->opcode)) {
+        other = *reg;
+        *reg = *rm;
+        *rm = other;
+    } else if (!foldable(t, rm) || !reads_rm(z)) {
+        return;
+    }
+    enc->memory = true;
+    enc->operand = VCPU_FIELD(gpr[rm->number]);
+    rm->used = false;
 }
 
 /* Legacy prefixes that change the meaning: LOCK, and the mandatory or size-giving ones. */
@@ -264,10 +362,12 @@ static void emit_legacy(struct translator *t, const struct encoding *enc)
     const ZydisDecodedInstruction *z = &t->d->z;
     const struct field_use *field = enc->field;
     bool modrm = z->attributes & ZYDIS_ATTRIB_HAS_MODRM;
-    uint8_t opcode = z->opcode;
+    uint8_t opcode = enc->opcode;
     uint8_t rex = z->raw.rex.W << 3;
     bool need_rex = false;
 
+    if (enc->memory && enc->operand.gs)
+        emit_byte(&t->e, 0x65);
     emit_prefixes(t);
     for (unsigned f = 0; f < FIELD_COUNT; f++)
         need_rex |= field[f].used && field[f].gpr && field[f].byte && !field[f].high_byte &&
@@ -410,10 +510,15 @@ static void emit_clear(struct translator *t)
     }
 }
 
+/* Whether the field's register is not where the guest's lives. */
+static bool borrows(const struct field_use *use)
+{
+    return use->used && use->gpr && !use->high_byte && use->host != regmap_host(use->number);
+}
+
 void native_emit(struct translator *t, bool prepared)
 {
     struct encoding enc;
-    uint8_t guest_of_temp[3];
     const struct decoded *d = t->d;
 
     if (d->memory && !prepared && !t->pinned) {
@@ -443,23 +548,23 @@ void native_emit(struct translator *t, bool prepared)
             enc.operand = host_at(TEMP0, 0);
         }
     }
-    encoding_assign(&enc, t->cached, guest_of_temp);
+    fold_source(t, &enc);
+    encoding_assign(t, &enc);
     for (unsigned f = 0; f < FIELD_COUNT; f++)
-        for (unsigned i = 0; i < 3; i++)
-            if (enc.field[f].used && enc.field[f].gpr && enc.field[f].read &&
-                enc.field[f].host == temps[i] && guest_of_temp[i] == enc.field[f].number)
-                access_load_guest(t, temps[i], guest_of_temp[i]);
-    if (guest_of_temp[0] != HOST_NONE)
-        t->cached = guest_of_temp[0];
+        if (borrows(&enc.field[f]) && enc.field[f].read && enc.field[f].host != TEMP2)
+            access_load_guest(t, enc.field[f].host, enc.field[f].number);
+    t->at_risk = spill_unsaved(t);
     if (d->z.encoding == ZYDIS_INSTRUCTION_ENCODING_VEX)
         emit_vex(t, &enc);
     else
         emit_legacy(t, &enc);
+    /* What TEMP2 got is noted first: storing another register may want TEMP2 for that one. */
     for (unsigned f = 0; f < FIELD_COUNT; f++)
-        for (unsigned i = 0; i < 3; i++)
-            if (enc.field[f].used && enc.field[f].gpr && enc.field[f].written &&
-                enc.field[f].host == temps[i] && guest_of_temp[i] == enc.field[f].number)
-                access_store_guest(t, guest_of_temp[i], temps[i]);
+        if (borrows(&enc.field[f]) && enc.field[f].written && enc.field[f].host == TEMP2)
+            access_store_guest(t, enc.field[f].number, TEMP2);
+    for (unsigned f = 0; f < FIELD_COUNT; f++)
+        if (borrows(&enc.field[f]) && enc.field[f].written && enc.field[f].host != TEMP2)
+            access_store_guest(t, enc.field[f].number, enc.field[f].host);
 }
 
 void native_emit_lea(struct translator *t)
@@ -487,6 +592,7 @@ void native_emit_lea(struct translator *t)
             emit_byte(&t->e, 0x66);
             emit_mov32(&t->e, regmap_host(guest), TEMP0);
         } else {
+            spill_forget(t);
             emit_store16(&t->e, VCPU_FIELD(gpr[guest]), TEMP0);
         }
     }
@@ -505,12 +611,12 @@ void native_emit_bit_memory(struct translator *t)
     unsigned guest = decode_gpr_number(t->d->operand[1].reg.value);
 
     access_effective(t, t->d->memory);
+    spill_forget(t);
     access_load_guest(t, TEMP1, guest);
     if (width == 32)
         emit_op_register(e, true, 0x63, TEMP1, TEMP1); /* movsxd */
     else if (width == 16)
         emit_op_register(e, true, 0x0fbf, TEMP1, TEMP1); /* movsx */
-    t->cached = HOST_NONE;
     emit_mov_u32(e, TEMP2, log);
     emit_sarx(e, TEMP1, TEMP1, TEMP2);
     emit_lea(e, TEMP0, (struct host_memory){.base = TEMP0, .index = TEMP1, .scale = width / 8});

@@ -186,6 +186,8 @@ void pin_emit_check(struct translator *t, const struct pin_zone *zone)
         .info = (uint32_t)limit,
         .record = translator_record(t, EXIT_UNPIN, t->d->offset),
     };
+    /* The version without pins knows nothing of TEMP2. */
+    spill_flush(t);
     emit_lea(e, TEMP0, host_at(HOST_RSP, zone->low));
     if (!zone->flags_live) {
         emit_add_memory(e, TEMP0, VCPU_FIELD(pin_neg[access_bank(t)]));
@@ -195,7 +197,7 @@ void pin_emit_check(struct translator *t, const struct pin_zone *zone)
         return;
     }
     /* Both the first and the last byte's offset must have no bit above the lowest twelve. */
-    t->cached = HOST_NONE;
+    spill_forget(t);
     emit_mov(e, TEMP2, HOST_RCX);
     emit_load(e, HOST_RCX, VCPU_FIELD(pin_neg[access_bank(t)]));
     emit_lea(e, TEMP0, (struct host_memory){.base = TEMP0, .index = HOST_RCX, .scale = 1});

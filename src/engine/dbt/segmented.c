@@ -28,7 +28,7 @@ void segmented_check(struct translator *t, struct host_memory neg_end, unsigned 
         return;
     }
     /* The same without flags: the upper half of the sum is all ones within the limit. */
-    t->cached = HOST_NONE;
+    spill_forget(t);
     emit_mov(e, TEMP2, HOST_RCX);
     emit_load(e, HOST_RCX, neg_end);
     emit_lea(e, HOST_RCX,
@@ -64,9 +64,9 @@ void segmented_load_rip(struct translator *t, enum host_register to, int32_t off
 {
     emit_load(&t->e, to, VCPU_FIELD(page_base));
     if (!(t->mode & DBT_MODE_FLAT_CODE)) {
+        spill_forget(t);
         emit_load32(&t->e, TEMP2, VCPU_FIELD(ends.neg_code_base));
         emit_lea(&t->e, to, (struct host_memory){.base = to, .index = TEMP2, .scale = 1});
-        t->cached = HOST_NONE;
     }
     emit_lea32(&t->e, to, host_at(to, offset));
 }

@@ -33,7 +33,7 @@ void segment_emit_store(struct translator *t)
         emit_byte(e, 0x66);
         emit_mov32(e, regmap_host(guest), TEMP0);
     } else {
-        t->cached = HOST_NONE;
+        spill_forget(t);
         emit_store16(e, VCPU_FIELD(gpr[guest]), TEMP0);
     }
 }

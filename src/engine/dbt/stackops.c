@@ -108,7 +108,6 @@ void stack_emit_pushf(struct translator *t)
     struct host_memory at = push_place(t, size);
 
     emit_mov(e, TEMP2, HOST_SP);
-    t->cached = HOST_NONE;
     emit_load(e, HOST_RSP, VCPU_FIELD(host_stack));
     emit_byte(e, 0x9c); /* pushfq */
     emit_pop(e, TEMP1);
@@ -148,10 +147,8 @@ void stack_emit_push(struct translator *t)
         unsigned guest = decode_gpr_number(o->reg.value);
         enum host_register host = regmap_host(guest);
 
-        if (host == HOST_NONE) {
-            host = TEMP1;
-            access_load_guest(t, TEMP1, guest);
-        }
+        if (host == HOST_NONE)
+            host = spill_source(t, guest, TEMP1);
         store_sized(t, size, at, host);
     }
     stack_adjust(t, -(int32_t)size);

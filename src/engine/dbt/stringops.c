@@ -84,7 +84,7 @@ void string_emit(struct translator *t)
         emit_store(e, VCPU_FIELD(scratch[2]), TEMP0);
     }
     check_operand(t, to ? to : from);
-    t->cached = HOST_NONE;
+    spill_forget(t);
     if (both) {
         emit_store(e, VCPU_FIELD(scratch[3]), HOST_RSI);
         emit_load(e, HOST_RSI, VCPU_FIELD(scratch[2]));

@@ -437,6 +437,7 @@ static void emit_pause(struct translator *t)
 
 static void emit_slow(struct translator *t)
 {
+    spill_forget(t);
     translator_emit_exit(t, translator_record(t, EXIT_SLOW, t->d->offset));
 }
 
@@ -596,15 +597,15 @@ static void emit_entry(struct translator *t)
     emit_bytes(e, nop5, sizeof(nop5)); /* what a dead block's jump replaces */
 }
 
-/* Whether the code for the instruction before left TEMP2 as struct translator says. */
-static bool keeps_cached(const struct translator *t, unsigned i)
+/* Whether the instruction's code leaves TEMP2 as spill.c knows it. */
+static bool knows_spilled(const struct decoded *d)
 {
-    if (i == 0)
-        return false;
-    switch (t->insn[i - 1].class) {
+    switch (d->class) {
     case INSN_NATIVE:
     case INSN_NOTHING:
     case INSN_LEA:
+    case INSN_PUSH:
+    case INSN_POP:
         return true;
     default:
         return false;
@@ -621,18 +622,23 @@ static void emit_body(struct translator *t, enum block_end end)
 
         t->d = &t->insn[i];
         t->flags_live = t->live_before[i] != 0;
-        if (!keeps_cached(t, i))
-            t->cached = HOST_NONE;
+        t->index = i;
+        t->at_risk = HOST_NONE;
+        t->spill_keeps = knows_spilled(t->d);
+        if (!t->spill_keeps)
+            spill_forget(t);
         t->pinned = t->pinned_insn[i];
         if (zone < t->zone + t->zone_count && zone->first == i)
             pin_emit_check(t, zone++);
         native_end = !emit_insn(t);
         block->map[i].offset = (int16_t)t->d->offset;
+        block->map[i].unsaved = t->at_risk;
         block->map[i].host_end = (uint16_t)(cache_offset(t, t->e.at) - block->start);
         block->insn_count = (uint16_t)(i + 1);
         if (native_end)
             return;
     }
+    spill_forget(t);
     if (end == END_BRANCH)
         return;
 
@@ -685,7 +691,9 @@ static void translator_init(struct translator *t, struct dbt_vm *vm,
     t->count = t->tail_count = t->zone_count = 0;
     memset(t->pinned_insn, 0, sizeof(t->pinned_insn));
     t->pinned = false;
-    t->cached = HOST_NONE;
+    t->cached = t->at_risk = HOST_NONE;
+    t->dirty = t->spill_keeps = false;
+    t->index = 0;
     t->e = (struct emitter){
         .at = vm->cache.rw + ALIGN_UP(vm->cache.used, 16u),
         .end = vm->cache.rw + vm->cache.size,
@@ -718,6 +726,7 @@ struct dbt_block *translate_block(struct dbt_vm *vm, const struct decode_feature
         t.block->length = (uint16_t)(last->offset + last->z.length - (int32_t)page_offset(&t));
         find_live_flags(&t, end);
         pin_find_zones(&t);
+        spill_find_uses(&t);
     }
     t.block->seen = t.block->length ? t.block->length : 1;
     if (end == END_INVALID || end == END_CROSSING)
@@ -783,6 +792,7 @@ uint32_t translate_thunk(struct dbt_vm *vm, const struct decode_features *featur
         native_emit_xsave(&t, true);
     else
         native_emit(&t, true);
+    spill_forget(&t);
     record = translator_record(&t, EXIT_THUNK, 0);
     translator_emit_exit(&t, record);
     if (t.e.overflow || t.out_of_meta)

@@ -4,6 +4,7 @@
  *     translate.c  a basic block: decode, flag liveness, one instruction after another, its tails
  *     access.c     effective addresses and the inline TLB check before a memory access
  *     native.c     instructions re-emitted as themselves with host registers
+ *     spill.c      the guest registers that live in memory
  *     pin.c        accesses relative to rsp that share one check
  *     stackops.c   push, pop, leave
  *     stringops.c  string instructions without REP
@@ -41,6 +42,7 @@ struct tail {
     bool flags_live; /* TAIL_MISS: rcx is in TEMP2, the flags are the guest's; TAIL_EXIT: they are
                         to be put back, see repops.c */
     enum dbt_bank bank;
+    uint8_t unsaved; /* TAIL_MISS: the guest register that only TEMP2 holds, or HOST_NONE */
     uint32_t info;   /* TAIL_MISS: for stub_memory; TAIL_PIN: pin_limit */
     uint8_t *site;   /* displacement that must lead here */
     uint8_t *resume; /* TAIL_MISS: where the access goes on */
@@ -69,13 +71,16 @@ struct translator {
     uint32_t live_before[MAX_BLOCK_INSNS]; /* arithmetic flags that must survive a check there */
     struct pin_zone zone[MAX_BLOCK_INSNS];
     unsigned zone_count;
-    bool pinned_insn[MAX_BLOCK_INSNS]; /* the instruction's stack access lies in a zone */
-    const struct decoded *d;           /* the instruction being emitted */
-    bool flags_live;                   /* at its start */
-    bool pinned;                       /* pinned_insn of it */
-    /* The guest register among those in memory whose value TEMP2 holds too, or HOST_NONE. Memory is
-     * always up to date as well. */
-    uint8_t cached;
+    bool pinned_insn[MAX_BLOCK_INSNS];   /* the instruction's stack access lies in a zone */
+    const struct decoded *d;             /* the instruction being emitted */
+    bool flags_live;                     /* at its start */
+    bool pinned;                         /* pinned_insn of it */
+    unsigned index;                      /* of it in insn, or 0 in a thunk */
+    uint8_t spill_uses[MAX_BLOCK_INSNS]; /* which of guest r12 (bit 0) to r15 it names */
+    bool spill_keeps;                    /* the instruction's code leaves TEMP2 to spill.c */
+    uint8_t cached;  /* guest register whose value TEMP2 holds, or HOST_NONE (spill.c) */
+    bool dirty;      /* it is newer than memory */
+    uint8_t at_risk; /* what spill_unsaved() is where the instruction may fault on the host */
     struct tail tail[MAX_TAILS];
     unsigned tail_count;
 };
@@ -127,6 +132,24 @@ enum dbt_bank access_bank(const struct translator *t);
 /* Checks an access to [rsp + disp]; returns the operand to make it by, which may use TEMP0. Does
  * not touch TEMP0 if the instruction is pinned. */
 struct host_memory access_stack(struct translator *t, int32_t disp, struct access access);
+
+/* --- spill.c --- */
+
+/* Finds which instructions name which spilled registers. */
+void spill_find_uses(struct translator *t);
+/* Whether TEMP2 serves better with this register than with what it holds. */
+bool spill_worth_keeping(const struct translator *t, unsigned guest);
+/* Stores what TEMP2 holds if memory is older; and lets go of it. Flags are left alone. */
+void spill_flush(struct translator *t);
+void spill_forget(struct translator *t);
+/* The register whose value only TEMP2 has, or HOST_NONE. */
+uint8_t spill_unsaved(const struct translator *t);
+/* TEMP2 is this register's from now on, with its value if `load`. */
+void spill_take(struct translator *t, unsigned guest, bool load);
+/* The host register with a spilled register's value: TEMP2, or `temp`. */
+enum host_register spill_source(struct translator *t, unsigned guest, enum host_register temp);
+/* The spilled register gets the value of `from`; TEMP2 if spill_take() was called for it. */
+void spill_store(struct translator *t, unsigned guest, enum host_register from);
 
 /* --- pin.c --- */
 
