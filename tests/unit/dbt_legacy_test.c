@@ -119,6 +119,7 @@ static void unreal_mode_keeps_the_limit(void **state)
 {
     machine_real();
     v->segment[X86_DS].limit = 0xffffffff;
+    mode_update(v);
     v->gpr[X86_RAX] = 0x10;
     assert_int_equal(EXECUTE(0x8e, 0xd8), DBT_NEXT);
     assert_int_equal(v->segment[X86_DS].base, 0x100);

@@ -137,7 +137,7 @@ void access_segment(struct translator *t, const ZydisDecodedOperand *memory, str
     unsigned segment = segment_of(memory);
 
     if (!is_code64(t)) {
-        segmented_linear(t, segment, access);
+        segmented_linear(t, segment, t->d->z.address_width, access);
     } else if (segment >= X86_FS) {
         emit_load(&t->e, TEMP1, VCPU_FIELD(segment[segment].base));
         emit_lea(&t->e, TEMP0, (struct host_memory){.base = TEMP0, .index = TEMP1, .scale = 1});

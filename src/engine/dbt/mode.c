@@ -34,14 +34,16 @@ static bool has_instruction_breakpoint(uint64_t dr7)
     return false;
 }
 
-static bool is_flat(const struct x86_segment *s, bool protected)
+/* Data that can be read and written up to the limit; real and virtual-8086 mode allow it all. */
+static bool is_plain(const struct x86_segment *s, bool descriptors, uint32_t limit)
 {
     const uint16_t writable_data = X86_SEGMENT_PRESENT | X86_SEGMENT_S | X86_TYPE_WRITABLE;
     const uint16_t mask = writable_data | X86_TYPE_CODE | X86_TYPE_EXPAND_DOWN;
+    bool expands_down = (s->attributes & (mask & ~writable_data)) == X86_TYPE_EXPAND_DOWN;
 
-    if (s->base != 0 || s->limit != 0xffffffff)
+    if (s->limit != limit)
         return false;
-    return !protected || (s->attributes & mask) == writable_data;
+    return descriptors ? (s->attributes & mask) == writable_data : !expands_down;
 }
 
 /* Code size, and how the code segment lies in pages. */
@@ -64,6 +66,7 @@ static uint32_t segment_bits(const struct dbt_vcpu *v, bool protected)
 {
     uint16_t cs = v->segment[X86_CS].attributes;
     uint32_t mode = 0;
+    bool flat, limit_64k;
 
     if (v->efer & X86_EFER_LMA) {
         mode |= DBT_MODE_LMA;
@@ -73,10 +76,21 @@ static uint32_t segment_bits(const struct dbt_vcpu *v, bool protected)
     if (v->segment[X86_SS].attributes & X86_SEGMENT_DB)
         mode |= DBT_MODE_STACK32;
     mode |= code_bits(&v->segment[X86_CS]);
+    flat = mode & DBT_MODE_CODE32;
+    limit_64k = !flat;
     /* Code of 16 bits seldom has flat segments, and in real mode changes them often. */
-    if ((mode & DBT_MODE_CODE32) && is_flat(&v->segment[X86_DS], protected) &&
-        is_flat(&v->segment[X86_ES], protected) && is_flat(&v->segment[X86_SS], protected))
+    for (unsigned reg = X86_ES; reg <= X86_DS; reg++) {
+        const struct x86_segment *s = &v->segment[reg];
+
+        if (reg == X86_CS)
+            continue;
+        flat = flat && s->base == 0 && is_plain(s, protected, 0xffffffff);
+        limit_64k = limit_64k && is_plain(s, protected, 0xffff);
+    }
+    if (flat)
         mode |= DBT_MODE_FLAT;
+    if (limit_64k)
+        mode |= DBT_MODE_LIMIT_64K;
     return mode;
 }
 

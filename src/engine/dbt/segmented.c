@@ -8,11 +8,12 @@
  *     lea   TEMP1, [TEMP0 + size - 1]        offset of the last byte; 33 bits at most
  *     add   TEMP1, gs:[neg_end]
  *     jns   slow                             at the end or behind it
- *     mov   TEMP1d, gs:[base]
- *     lea   TEMP0d, [TEMP0 + TEMP1]
+ *     add   TEMP0d, gs:[base]
  *
- * An end of 0 fails always: expand-down segments, and those that do not allow the access, are left
- * to slow.c, and so is the exception that a breach raises.
+ * and where all of DS, ES and SS have the usual 64 KiB (DBT_MODE_LIMIT_64K), the first three are a
+ * comparison with a constant, or nothing for a byte at an offset of 16 bits. An end of 0 fails
+ * always: expand-down segments, and those that do not allow the access, are left to slow.c, and so
+ * is the exception that a breach raises.
  */
 #include "engine/dbt/translator.h"
 
@@ -42,22 +43,55 @@ void segmented_check(struct translator *t, struct host_memory neg_end, unsigned 
     emit_mov(e, HOST_RCX, TEMP2);
 }
 
-static void add_base(struct translator *t, unsigned segment)
+/* segmented_check() for an end of 64 KiB. */
+static void check_64k(struct translator *t, unsigned size)
 {
-    emit_load32(&t->e, TEMP1, VCPU_FIELD(segment[segment].base));
+    struct emitter *e = &t->e;
+    struct exit_record *record = translator_record(t, EXIT_SLOW, t->d->offset);
+
+    if (!t->flags_live) {
+        emit_cmp_imm(e, TEMP0, (int32_t)(0x10000 - size));
+        translator_tail_exit(t, emit_jcc32(e, 7), record); /* ja */
+        return;
+    }
+    t->cached = HOST_NONE;
+    emit_mov(e, TEMP2, HOST_RCX);
+    emit_lea(e, HOST_RCX, host_at(TEMP0, (int32_t)size - 1));
+    emit_rorx(e, HOST_RCX, HOST_RCX, 16);
+    emit_byte(e, 0x67); /* jecxz: bits 16 and up */
+    emit_jrcxz(e, 3 + 5);
+    emit_mov(e, HOST_RCX, TEMP2); /* 3 bytes */
+    translator_tail_exit(t, emit_jmp32(e), record);
+    emit_mov(e, HOST_RCX, TEMP2);
+}
+
+static void add_base(struct translator *t, unsigned segment, bool flags_live)
+{
+    struct host_memory base = VCPU_FIELD(segment[segment].base);
+
+    if (!flags_live) {
+        emit_op_memory(&t->e, false, 0x03, TEMP0, base); /* add TEMP0d */
+        return;
+    }
+    emit_load32(&t->e, TEMP1, base);
     emit_lea32(&t->e, TEMP0, (struct host_memory){.base = TEMP0, .index = TEMP1, .scale = 1});
 }
 
-void segmented_linear(struct translator *t, unsigned segment, struct access access)
+void segmented_linear(struct translator *t, unsigned segment, unsigned offset_width,
+                      struct access access)
 {
     struct host_memory neg_end =
         access.write ? VCPU_FIELD(ends.neg_write[segment]) : VCPU_FIELD(ends.neg_read[segment]);
+    bool common = segment <= X86_DS && segment != X86_CS;
 
-    if (segment <= X86_DS && segment != X86_CS && (t->mode & DBT_MODE_FLAT))
+    if (common && (t->mode & DBT_MODE_FLAT))
         return;
-    segmented_check(t, neg_end, access.size, t->flags_live,
-                    translator_record(t, EXIT_SLOW, t->d->offset));
-    add_base(t, segment);
+    if (!common || !(t->mode & DBT_MODE_LIMIT_64K))
+        segmented_check(t, neg_end, access.size, t->flags_live,
+                        translator_record(t, EXIT_SLOW, t->d->offset));
+    else if (offset_width != 16 || access.size > 1)
+        check_64k(t, access.size);
+    add_base(t, segment, t->flags_live);
 }
 
 void segmented_load_rip(struct translator *t, enum host_register to, int32_t offset)
@@ -76,7 +110,7 @@ void segmented_code_linear(struct translator *t, bool flags_live, struct exit_re
     if (t->mode & DBT_MODE_FLAT_CODE)
         return;
     segmented_check(t, VCPU_FIELD(ends.neg_code), 1, flags_live, beyond);
-    add_base(t, X86_CS);
+    add_base(t, X86_CS, flags_live);
 }
 
 void segmented_check_block(struct translator *t, bool flags_live)

@@ -27,7 +27,7 @@ void stack_locate(struct translator *t, unsigned guest, int32_t disp, struct acc
         emit_lea32(&t->e, TEMP0, host_at(regmap_host(guest), disp));
         if (is_stack16(t))
             emit_op_register(&t->e, false, 0x0fb7, TEMP0, TEMP0); /* movzx TEMP0d, TEMP0w */
-        segmented_linear(t, X86_SS, access);
+        segmented_linear(t, X86_SS, is_stack16(t) ? 16 : 32, access);
     }
     access_check(t, access);
 }

@@ -167,9 +167,10 @@ struct host_memory pin_operand(int32_t disp);
  * v->ends) tells. Clobbers TEMP1 and TEMP2, and the flags if they are not live. */
 void segmented_check(struct translator *t, struct host_memory neg_end, unsigned size,
                      bool flags_live, struct exit_record *record);
-/* TEMP0 = linear address of offset TEMP0 in the segment; slow.c does the instruction where the
- * segment does not allow it. */
-void segmented_linear(struct translator *t, unsigned segment, struct access access);
+/* TEMP0 = linear address of offset TEMP0, of `offset_width` bits, in the segment; slow.c does the
+ * instruction where the segment does not allow the access. */
+void segmented_linear(struct translator *t, unsigned segment, unsigned offset_width,
+                      struct access access);
 /* `to` (TEMP0 or TEMP1) = the rip of page offset `offset`; clobbers TEMP2. */
 void segmented_load_rip(struct translator *t, enum host_register to, int32_t offset);
 /* TEMP0 = linear address of rip TEMP0; goes to `beyond` if CS does not reach that far. */
