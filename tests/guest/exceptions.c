@@ -73,9 +73,31 @@ static void undefined(void)
     write_cr4(cr4 & ~CR4_OSFXSR);
     TRY("movaps %%xmm0, %%xmm1", ::);
     expect_fault("#UD: SSE without OSFXSR", UD, 0);
+    TRY("pshufw $0, %%mm0, %%mm0; emms", ::);
+    expect("SSE's instructions for MMX registers need no OSFXSR", NO_TRAP, 0);
     write_cr4(cr4);
     TRY("mov %%cr1, %%rax", ::: "rax");
     expect_fault("#UD: CR1", UD, 0);
+}
+
+static void too_long(void)
+{
+    uint8_t *pages = page_new(), *second = page_new();
+
+    TRY(".fill 14, 1, 0x66; nop", ::);
+    expect("an instruction of 15 bytes", NO_TRAP, 0);
+    TRY(".fill 15, 1, 0x66; nop", ::);
+    expect_fault("#GP: an instruction of 16 bytes", GP, 0);
+    TRY("xor %%eax, %%eax; " HERE ".fill 10, 1, 0x2e; movabs $0, %%rax", : : : "rax", "cc");
+    expect_fault("#GP: an immediate beyond 15 bytes", GP, 0);
+    if (second != pages + PAGE_SIZE) {
+        check("two pages in a row", false);
+        return;
+    }
+    for (unsigned i = 0; i < 16; i++)
+        second[(int)i - 8] = 0x66;
+    TRY("mov %0, trap_start; jmp *%0", : : "r"(second - 8));
+    expect_fault("#GP: 16 bytes on two pages", GP, 0);
 }
 
 static void no_fpu(void)
@@ -311,6 +333,7 @@ void guest_main(void)
     divide();
     traps();
     undefined();
+    too_long();
     no_fpu();
     segments();
     stack();

@@ -170,6 +170,8 @@ static void xsave(void)
     TRY("xgetbv", : "=a"(low), "=d"(high) : "c"(0));
     check_equal("XGETBV without OSXSAVE", trap.vector, UD);
     check("CPUID hides OSXSAVE", !cpu_has(1, 2, 27));
+    TRY("xsave %0", : "+m"(xsave_area) : "a"(1), "d"(0));
+    check_equal("XSAVE without OSXSAVE", trap.vector, UD);
     write_cr4(read_cr4() | CR4_OSXSAVE);
     check("CPUID shows OSXSAVE", cpu_has(1, 2, 27));
     TRY("xgetbv", : "=a"(low), "=d"(high) : "c"(0));
@@ -184,6 +186,20 @@ static void xsave(void)
     check_equal("CPUID: size of the enabled components", out[1], 576);
     TRY("vxorps %%ymm0, %%ymm0, %%ymm0", ::);
     check_equal("AVX without XCR0.AVX", trap.vector, UD);
+    write_cr0(read_cr0() | CR0_EM);
+    TRY("xsave %0; xrstor %0", : "+m"(xsave_area) : "a"(3), "d"(0));
+    check_equal("XSAVE and XRSTOR with EM", trap.vector, NO_TRAP);
+    write_cr0((read_cr0() & ~CR0_EM) | CR0_TS);
+    TRY("xsave %0", : "+m"(xsave_area) : "a"(3), "d"(0));
+    check_equal("XSAVE with TS", trap.vector, NM);
+    write_cr0(read_cr0() & ~CR0_TS);
+    *(uint64_t *)(xsave_area + 512) = 4;
+    TRY("xrstor %0", : : "m"(xsave_area), "a"(3), "d"(0) : "memory");
+    check_equal("XRSTOR of AVX without XCR0.AVX", trap.vector, GP);
+    asm volatile("fxsave %0" : "=m"(xsave_area));
+    *(uint64_t *)(xsave_area + 512) = 0;
+    TRY("xrstor %0", : : "m"(xsave_area), "a"(3), "d"(0) : "memory");
+    check_equal("    without it in the header", trap.vector, NO_TRAP);
     if (cpu_has(1, 2, 28)) {
         asm volatile("xsetbv" : : "a"(7), "d"(0), "c"(0));
         cpuid(0xd, 0, out);

@@ -495,7 +495,7 @@ bool decode_one(struct decoded *d, const struct decode_features *features, uint3
     status = ZydisDecoderDecodeFull(&decoder, bytes, available, &d->z, d->operand);
     if (ZYAN_SUCCESS(status) && d->z.mnemonic == ZYDIS_MNEMONIC_PAUSE && d->z.raw.rex.B)
         status = decode_exchange(d, &decoder, bytes);
-    *too_short = status == ZYDIS_STATUS_NO_MORE_DATA;
+    *too_short = status == ZYDIS_STATUS_NO_MORE_DATA || status == ZYDIS_STATUS_INSTRUCTION_TOO_LONG;
     if (!ZYAN_SUCCESS(status))
         return false;
     correct_base(d);

@@ -18,7 +18,9 @@ static uint32_t fpu_bits(const struct dbt_vcpu *v)
         mode |= DBT_MODE_NO_X87 | DBT_MODE_NO_SSE;
     if (!(v->cr4 & X86_CR4_OSFXSR))
         mode |= DBT_MODE_NO_SSE;
-    if (ts || !(v->cr4 & X86_CR4_OSXSAVE) || (v->xcr0 & avx) != avx)
+    if (ts || !(v->cr4 & X86_CR4_OSXSAVE))
+        mode |= DBT_MODE_NO_XSAVE | DBT_MODE_NO_AVX;
+    if ((v->xcr0 & avx) != avx)
         mode |= DBT_MODE_NO_AVX;
     if (ts && (v->cr0 & X86_CR0_MP))
         mode |= DBT_MODE_MP_TS;

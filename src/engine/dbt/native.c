@@ -640,6 +640,23 @@ void native_emit_bit_memory(struct translator *t)
     emit_op_memory(e, width == 64, 0x0f00 | t->d->z.opcode, TEMP1, host_at(TEMP0, 0));
 }
 
+/* XRSTOR whose header, at [TEMP0], names components that the guest's XCR0 lacks goes to slow.c: the
+ * host's XCR0 may have them, and would not refuse. */
+static void emit_header_check(struct translator *t)
+{
+    struct emitter *e = &t->e;
+
+    emit_mov(e, TEMP2, HOST_RCX);
+    for (int32_t at = XSAVE_XSTATE_BV; at <= XSAVE_XCOMP_BV; at += 8) {
+        emit_load(e, TEMP1, host_at(TEMP0, at));
+        emit_pext_memory(e, HOST_RCX, TEMP1, VCPU_FIELD(xcr0_absent));
+        emit_jrcxz(e, 3 + 5);
+        emit_mov(e, HOST_RCX, TEMP2); /* 3 bytes */
+        translator_tail_exit(t, emit_jmp32(e), translator_record(t, EXIT_SLOW, t->d->offset));
+    }
+    emit_mov(e, HOST_RCX, TEMP2);
+}
+
 /* The requested components (EDX:EAX) are limited to the guest's XCR0: the host's may be larger. A
  * host fault finds the guest's values in TEMP1 and TEMP2 (engine.c). */
 void native_emit_xsave(struct translator *t, bool prepared)
@@ -652,6 +669,8 @@ void native_emit_xsave(struct translator *t, bool prepared)
 
         access_linear(t, t->d->memory, access);
         access_check(t, access);
+        if (!access.write)
+            emit_header_check(t);
     }
     emit_mov(e, TEMP1, HOST_RAX);
     emit_mov(e, TEMP2, HOST_RDX);

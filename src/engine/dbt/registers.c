@@ -311,7 +311,7 @@ enum dbt_result registers_xsetbv(struct dbt_vcpu *v, const struct insn *insn)
         ((value & X86_XCR0_AVX512) &&
          ((value & X86_XCR0_AVX512) != X86_XCR0_AVX512 || !(value & X86_XCR0_AVX))))
         return dbt_raise_error(v, X86_VECTOR_GP, 0);
-    v->xcr0 = value;
+    dbt_set_xcr0(v, value);
     mode_update(v);
     return insn_next_block(v, insn);
 }

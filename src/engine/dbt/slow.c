@@ -21,17 +21,6 @@
 
 #define SLOW_ENTRIES 256
 
-/* Places in the XSAVE image (Intel SDM volume 1, 10.5.1 and 13.4). */
-enum {
-    XSAVE_FSW = 2,
-    XSAVE_FTW = 4,
-    XSAVE_ST = 32,
-    XSAVE_XMM = 160,
-    XSAVE_XSTATE_BV = 512,
-    XSAVE_LEGACY_SIZE = 576, /* with the header */
-    XSAVE_YMM_HIGH = 576
-};
-
 #define FSW_TOP 0x3800
 #define FSW_ES 0x0080
 
@@ -262,6 +251,18 @@ static unsigned xsave_size(const struct dbt_vcpu *v)
     return v->gpr[X86_RAX] & v->xcr0 & X86_XCR0_AVX ? DBT_XSAVE_SIZE : XSAVE_LEGACY_SIZE;
 }
 
+/* #GP(0) for XRSTOR of an image whose header names components that the guest's XCR0 lacks. */
+static enum dbt_result check_header(struct dbt_vcpu *v, const struct decoded *d,
+                                    const uint8_t *image)
+{
+    uint64_t named[2];
+
+    if (d->class != INSN_XSAVE || native_access(d).write)
+        return DBT_NEXT;
+    memcpy(named, image + XSAVE_XSTATE_BV, sizeof(named));
+    return (named[0] | named[1]) & v->xcr0_absent ? dbt_raise_error(v, X86_VECTOR_GP, 0) : DBT_NEXT;
+}
+
 /* XMM8 to XMM15 and the upper halves of YMM8 to YMM15, which only 64-bit code has. */
 struct high_registers {
     uint8_t xmm[128], ymm[128];
@@ -328,7 +329,7 @@ static enum dbt_result execute_with_memory(struct dbt_vcpu *v, struct slow_entry
         return DBT_FAULT;
     buffer = short_image ? NULL : operand_in_place(v, e, linear, access);
     if (buffer) {
-        if (run_thunk(v, e, buffer) == DBT_FAULT)
+        if (check_header(v, d, buffer) == DBT_FAULT || run_thunk(v, e, buffer) == DBT_FAULT)
             return DBT_FAULT;
         return insn_next_block(v, &e->insn);
     }
@@ -337,6 +338,8 @@ static enum dbt_result execute_with_memory(struct dbt_vcpu *v, struct slow_entry
     if (access.write && mmu_probe_write(v, linear, access.size, MMU_WRITE) == DBT_FAULT)
         return DBT_FAULT;
     if (read && mmu_read(v, linear, buffer, access.size, MMU_READ) == DBT_FAULT)
+        return DBT_FAULT;
+    if (check_header(v, d, buffer) == DBT_FAULT)
         return DBT_FAULT;
     result = short_image ? run_short_image(v, e, buffer, access.size) : run_thunk(v, e, buffer);
     if (result == DBT_FAULT)

@@ -59,7 +59,7 @@ void dbt_load_state(struct dbt_vcpu *v, const struct x86_vcpu_state *state, unsi
         mxcsr &= 0xffff;
         memcpy(v->xsave + 24, &mxcsr, 4);
         /* No more than DBT_XSAVE_SIZE has room for. */
-        v->xcr0 = (state->xcr0 & (X86_XCR0_SSE | X86_XCR0_AVX)) | X86_XCR0_X87;
+        dbt_set_xcr0(v, (state->xcr0 & (X86_XCR0_SSE | X86_XCR0_AVX)) | X86_XCR0_X87);
         v->simd_live = 0;
     }
     if (mask & X86_STATE_DEBUG) {

@@ -78,6 +78,27 @@ static bool ends_block(const struct decoded *d)
     }
 }
 
+/* Instructions that came with SSE but work on MMX registers alone need no CR4.OSFXSR. */
+static bool is_mmx_form(const struct decoded *d)
+{
+    bool mmx = false;
+
+    for (unsigned i = 0; i < d->z.operand_count; i++) {
+        if (d->operand[i].type != ZYDIS_OPERAND_TYPE_REGISTER)
+            continue;
+        switch (ZydisRegisterGetClass(d->operand[i].reg.value)) {
+        case ZYDIS_REGCLASS_MMX:
+            mmx = true;
+            break;
+        case ZYDIS_REGCLASS_XMM:
+            return false;
+        default:
+            break;
+        }
+    }
+    return mmx;
+}
+
 /* The vector unit an instruction uses; false if it uses none. */
 static bool unit_of(const struct decoded *d, enum vector_unit *unit)
 {
@@ -126,7 +147,7 @@ static bool unit_of(const struct decoded *d, enum vector_unit *unit)
     case ZYDIS_ISA_EXT_AES:
     case ZYDIS_ISA_EXT_PCLMULQDQ:
     case ZYDIS_ISA_EXT_SHA:
-        *unit = UNIT_SSE;
+        *unit = is_mmx_form(d) ? UNIT_MMX : UNIT_SSE;
         return true;
     case ZYDIS_ISA_EXT_AVX:
     case ZYDIS_ISA_EXT_AVX2:
@@ -157,6 +178,8 @@ static bool unit_unavailable(uint32_t mode, const struct decoded *d, enum vector
         return mode & DBT_MODE_NO_SSE;
     case UNIT_AVX:
         return mode & DBT_MODE_NO_AVX;
+    case UNIT_XSAVE:
+        return mode & DBT_MODE_NO_XSAVE;
     default:
         return mode & DBT_MODE_NO_X87;
     }
@@ -181,7 +204,7 @@ static void check_unit(const struct translator *t, struct decoded *d)
 }
 
 /* Decodes up to the end of the block. Returns what comes behind it. */
-enum block_end { END_BRANCH, END_NEXT, END_CROSSING, END_INVALID };
+enum block_end { END_BRANCH, END_NEXT, END_CROSSING, END_INVALID, END_TOO_LONG };
 
 static enum block_end decode_block(struct translator *t, unsigned most)
 {
@@ -196,8 +219,8 @@ static enum block_end decode_block(struct translator *t, unsigned most)
             return END_NEXT;
         if (!decode_one(d, t->features, t->mode, t->page + offset, available > 15 ? 15 : available,
                         &too_short)) {
-            if (too_short && available < 15)
-                return END_CROSSING;
+            if (too_short)
+                return available < 15 ? END_CROSSING : END_TOO_LONG;
             return END_INVALID;
         }
         d->offset = (int32_t)offset;
@@ -646,6 +669,8 @@ static void emit_body(struct translator *t, enum block_end end)
 
     if (end == END_INVALID)
         translator_emit_exit(t, translator_record(t, EXIT_UNDEFINED, next));
+    else if (end == END_TOO_LONG) /* slow.c raises #GP */
+        translator_emit_exit(t, translator_record(t, EXIT_SLOW, next));
     else if (end == END_CROSSING && t->count == 0)
         translator_emit_exit(t, translator_record(t, t->step ? EXIT_SLOW : EXIT_CROSS, next));
     else if (is_code64(t))
@@ -729,7 +754,7 @@ struct dbt_block *translate_block(struct dbt_vm *vm, const struct decode_feature
         spill_find_uses(&t);
     }
     t.block->seen = t.block->length ? t.block->length : 1;
-    if (end == END_INVALID || end == END_CROSSING)
+    if (end == END_INVALID || end == END_TOO_LONG || end == END_CROSSING)
         t.block->seen += 15;
 
     return emit_block(&t, end);

@@ -120,6 +120,7 @@ enum dbt_mode {
     DBT_MODE_RAGGED_CODE = 1u << 21, /* CS begins or ends inside a page, or is a 16-bit segment of
                                         more than 64 KiB */
     DBT_MODE_LIMIT_64K = 1u << 23,   /* 16-bit code; DS, ES and SS: limit 64 KiB, writable */
+    DBT_MODE_NO_XSAVE = 1u << 24,    /* not CR4.OSXSAVE, or TS */
     DBT_MODE_NO_SMAP = 1u << 22,     /* supervisor with SMAP off: STAC and CLAC change no mode */
     DBT_MODE_ONE = 1u << 17,    /* never in dbt_vcpu.mode: a block of one instruction, run in an
                                    interrupt shadow */
@@ -182,7 +183,9 @@ struct dbt_vcpu {
     struct x86_table gdtr, idtr;
     uint64_t cr0, cr2, cr3, cr4;
     uint64_t efer;
-    uint64_t xcr0;
+    uint64_t xcr0;        /* set by dbt_set_xcr0() */
+    uint64_t xcr0_absent; /* what an XRSTOR header must not name: all else, but for the bit that
+                             says that the image is compacted */
     uint64_t dr[4], dr6, dr7;
     bool data_breakpoints; /* some are armed, in DR7 or by a debugger */
     uint64_t debug_hits;   /* DR6 bits of data breakpoints that the current instruction hit */
@@ -226,6 +229,14 @@ static inline void dbt_rflags_set(struct dbt_vcpu *v, uint64_t rflags)
     v->flags_arith = rflags & DBT_ARITH_FLAGS;
     v->flags_sys = rflags & ~(DBT_ARITH_FLAGS | 1u << 9 | 2);
     v->iflag = rflags >> 9 & 1;
+}
+
+static inline void dbt_set_xcr0(struct dbt_vcpu *v, uint64_t xcr0)
+{
+    const uint64_t compacted = 1ull << 63;
+
+    v->xcr0 = xcr0;
+    v->xcr0_absent = ~(xcr0 | compacted);
 }
 
 /* In 64-bit code rip is the linear address of an instruction; elsewhere CS has a base. */
