@@ -482,6 +482,25 @@ static void real_mode(void)
     run_real(0x7000, 0, SEL_DATA16);
     check_equal("two code segments with one instruction pointer", outcome.ax, 0x707);
 
+    /* Between segments that begin inside pages, and on to one that does not: call far by pointer
+     * and by memory, push ax, call far to RET 2, jmp far. */
+    *word_at(DATA + 0x40) = 0x100;
+    *word_at(DATA + 0x42) = 0x7199;
+    PUT(0x70800, 0x9a, 0x00, 0x01, 0x88, 0x71, 0xff, 0x1e, 0x40, 0x00, 0x50, 0x9a, 0x10, 0x01, 0x99,
+        0x71, 0xea, 0x20, 0x00, 0x00, 0x70);
+    PUT(0x71980, 0x05, 0x01, 0x00, 0xcb);
+    PUT(0x71a90, 0x05, 0x00, 0x01, 0xcb);
+    PUT(0x71aa0, 0x05, 0x00, 0x10, 0xca, 0x02, 0x00);
+    PUT(0x70020, DONE);
+    run_real(0x7080, 0, SEL_DATA16);
+    check_equal("far transfers between segments that begin inside pages", outcome.ax, 0x1101);
+    check_equal("    in the end CS", outcome.cs, 0x7000);
+    check_equal("    and the stack as before", outcome.sp, 0x1000);
+    PUT(0x70800, 0xbc, 0x02, 0x00, 0x9a, 0x00, 0x01, 0x88, 0x71, DONE); /* mov sp, 2; call far */
+    run_real(0x7080, 0, SEL_DATA16);
+    check_equal("a far return address over the end of the stack segment", outcome.ax, 1);
+    check_equal("    goes to its top and is found there", outcome.sp, 2);
+
     /* The same bytes by two code segments: where one jumps within the page, the other wraps. */
     PUT(0x70804, 0x40, 0xeb, 0xf7); /* inc ax; jmp short -9 */
     PUT(0x707fe, DONE);

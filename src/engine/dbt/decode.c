@@ -165,15 +165,24 @@ static bool is_segment(const ZydisDecodedOperand *o)
            ZydisRegisterGetClass(o->reg.value) == ZYDIS_REGCLASS_SEGMENT;
 }
 
-/* MOV or POP to a segment register, by the rules of real and virtual-8086 mode. */
-static bool is_simple_segment_load(const struct decoded *d, uint32_t mode)
+/* Segments are loaded by the rules of real and virtual-8086 mode. 32-bit code, just before it
+ * leaves real mode, may depend on flat segments. */
+static bool has_simple_segments(uint32_t mode)
 {
     bool descriptors = (mode & DBT_MODE_PROTECTED) && !(mode & DBT_MODE_VM86);
 
-    /* 32-bit code, just before it leaves real mode, may depend on flat segments. */
+    return !descriptors && !(mode & (DBT_MODE_CODE32 | DBT_MODE_ALIGN));
+}
+
+static bool is_simple_segment_load(const struct decoded *d, uint32_t mode)
+{
     return is_segment(&d->operand[0]) && d->operand[0].reg.value != ZYDIS_REGISTER_CS &&
-           d->operand[0].reg.value != ZYDIS_REGISTER_SS && !descriptors &&
-           !(mode & (DBT_MODE_CODE32 | DBT_MODE_ALIGN));
+           d->operand[0].reg.value != ZYDIS_REGISTER_SS && has_simple_segments(mode);
+}
+
+static bool is_simple_far(const struct decoded *d, uint32_t mode)
+{
+    return is_far(d) && d->z.operand_width == 16 && has_simple_segments(mode);
 }
 
 static enum insn_class classify(const struct decoded *d, const struct decode_features *features,
@@ -235,16 +244,22 @@ static enum insn_class classify(const struct decoded *d, const struct decode_fea
     case ZYDIS_MNEMONIC_LEAVE:
         return stack_native && natural && z->operand_width == z->stack_width ? INSN_LEAVE : in_c(d);
     case ZYDIS_MNEMONIC_CALL:
+        if (is_simple_far(d, mode))
+            return INSN_FAR;
         if (is_far(d) || !stack_native || !natural)
             return INSN_IN_C_END;
         return z->raw.imm[0].is_relative ? INSN_CALL : INSN_CALL_INDIRECT;
     case ZYDIS_MNEMONIC_JMP:
+        if (is_simple_far(d, mode))
+            return INSN_FAR;
         if (is_far(d) || !natural)
             return INSN_IN_C_END;
         if (z->raw.imm[0].is_relative)
             return INSN_JMP;
         return d->memory && (mode & DBT_MODE_ALIGN) ? INSN_IN_C_END : INSN_JMP_INDIRECT;
     case ZYDIS_MNEMONIC_RET:
+        if (is_simple_far(d, mode))
+            return INSN_FAR;
         return !is_far(d) && stack_native && natural ? INSN_RET : INSN_IN_C_END;
     case ZYDIS_MNEMONIC_JCXZ:
     case ZYDIS_MNEMONIC_JECXZ:

@@ -26,6 +26,7 @@ enum insn_class {
     INSN_STRING,        /* without REP */
     INSN_REP,           /* REP MOVS, REP STOS */
     INSN_SEGMENT_STORE, /* a selector to a register or memory */
+    INSN_FAR,           /* a far transfer in real or virtual-8086 mode */
     INSN_SEGMENT_LOAD,  /* a data segment in real or virtual-8086 mode */
     INSN_CALL,          /* near, relative */
     INSN_CALL_INDIRECT,

@@ -38,8 +38,7 @@ void segment_emit_store(struct translator *t)
     }
 }
 
-/* slow.c does it if ends.load_in_c says so. */
-static void check_load(struct translator *t, unsigned segment)
+void segment_check_load(struct translator *t, unsigned segment)
 {
     struct emitter *e = &t->e;
     struct exit_record *slow = translator_record(t, EXIT_SLOW, t->d->offset);
@@ -64,7 +63,7 @@ void segment_emit_load(struct translator *t)
     unsigned segment = segment_number(&t->d->operand[0]);
     bool pop = t->d->z.mnemonic == ZYDIS_MNEMONIC_POP;
 
-    check_load(t, segment);
+    segment_check_load(t, segment);
     if (pop) {
         stack_locate(t, X86_RSP, 0, (struct access){.size = t->d->z.operand_width / 8});
     } else if (t->d->memory) {

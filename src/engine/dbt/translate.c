@@ -534,6 +534,9 @@ static bool emit_insn(struct translator *t)
     case INSN_SEGMENT_LOAD:
         segment_emit_load(t);
         return true;
+    case INSN_FAR:
+        segmented_emit_far(t, insn_record(t));
+        return true;
     case INSN_BIT_MEMORY:
         if (t->mode & DBT_MODE_ALIGN) {
             emit_slow(t);

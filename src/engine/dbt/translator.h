@@ -12,6 +12,7 @@
  *     segmentops.c selectors to and from segment registers
  *     segmented.c  offsets in segments, outside 64-bit code
  *     transfer.c   jumps, calls, returns, and how blocks are linked
+ *     segmented_far.c       far transfers in real mode
  *     segmented_transfer.c  the same for code that is neither 64-bit nor flat
  *
  * A block's host code is laid out as
@@ -196,6 +197,8 @@ void segmented_check_block(struct translator *t, bool flags_live);
 void segmented_emit_transfer(struct translator *t);
 /* Goes on at page offset `target` of the same or the next page, without a jump of the guest's. */
 void segmented_emit_next(struct translator *t, int32_t target);
+/* A far transfer in real or virtual-8086 mode; by `in_c` if need be. (segmented_far.c) */
+void segmented_emit_far(struct translator *t, struct exit_record *in_c);
 /* A relative jump may lead elsewhere than its displacement says. Any code. */
 bool segmented_wraps(const struct translator *t, const struct decoded *d);
 
@@ -230,6 +233,8 @@ void rep_emit(struct translator *t, const struct insn *insn, struct exit_record 
 void rep_emit_flags(struct translator *t);
 
 /* --- segmentops.c --- */
+/* On to slow.c if loading the register in real or virtual-8086 mode changes more than its base. */
+void segment_check_load(struct translator *t, unsigned segment);
 void segment_emit_store(struct translator *t); /* a selector to a register or memory */
 void segment_emit_load(struct translator *t);  /* ES, DS, FS or GS in real or virtual-8086 mode */
 
