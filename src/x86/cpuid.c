@@ -36,6 +36,7 @@
 #define KVM_FEATURE_CLOCKSOURCE (1u << 0)
 #define KVM_FEATURE_NOP_IO_DELAY (1u << 1)
 #define KVM_FEATURE_CLOCKSOURCE2 (1u << 3)
+#define KVM_FEATURE_PV_SEND_IPI (1u << 11)
 #define KVM_FEATURE_CLOCKSOURCE_STABLE (1u << 24)
 
 #define XSAVE_LEGACY_SIZE 576u /* legacy region and header */
@@ -359,7 +360,7 @@ int x86_cpuid_build(struct x86_cpuid *out, const char *name, unsigned cpus,
         KVM_SIGNATURE_EDX);
     add(&table, KVM_LEAF_FEATURES,
         KVM_FEATURE_CLOCKSOURCE | KVM_FEATURE_NOP_IO_DELAY | KVM_FEATURE_CLOCKSOURCE2 |
-            KVM_FEATURE_CLOCKSOURCE_STABLE,
+            KVM_FEATURE_PV_SEND_IPI | KVM_FEATURE_CLOCKSOURCE_STABLE,
         0, 0, 0);
     add_extended(&table, model, vendor, words, cpus, supported);
     *out = table;

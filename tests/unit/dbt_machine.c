@@ -149,6 +149,10 @@ void dbt_cr8_write(struct dbt_vcpu *v, uint64_t value)
 {
 }
 
+void dbt_ipi_send(struct dbt_vcpu *v, unsigned apic_id, uint32_t command)
+{
+}
+
 uint64_t dbt_tsc(struct dbt_vcpu *v)
 {
     return 0x123456789abcdefull;

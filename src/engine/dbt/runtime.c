@@ -589,6 +589,17 @@ void dbt_cpuid(struct dbt_vcpu *v, uint32_t leaf, uint32_t subleaf, uint32_t out
     hide_disabled_apic(v, leaf, out);
 }
 
+void dbt_ipi_send(struct dbt_vcpu *v, unsigned apic_id, uint32_t command)
+{
+    struct msi_message message = {
+        .address = APIC_BASE_DEFAULT | (uint64_t)apic_id << 12,
+        .data = command,
+    };
+
+    dbt_simd_unload(v);
+    lapic_bus_send(v->vm->lapic_bus, &message);
+}
+
 uint64_t dbt_cr8_read(struct dbt_vcpu *v)
 {
     dbt_simd_unload(v);

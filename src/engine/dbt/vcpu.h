@@ -320,6 +320,8 @@ bool dbt_msr_write_outside(struct dbt_vcpu *v, uint32_t index, uint64_t value);
 void dbt_cpuid(struct dbt_vcpu *v, uint32_t leaf, uint32_t subleaf, uint32_t out[4]);
 uint64_t dbt_cr8_read(struct dbt_vcpu *v);
 void dbt_cr8_write(struct dbt_vcpu *v, uint64_t value);
+/* An interrupt to another vCPU or this one, as the low word of an interrupt command says. */
+void dbt_ipi_send(struct dbt_vcpu *v, unsigned apic_id, uint32_t command);
 uint64_t dbt_tsc(struct dbt_vcpu *v);
 /* Guest vector state in `v->xsave` (standard format) and no longer in the CPU. */
 void dbt_simd_unload(struct dbt_vcpu *v);
