@@ -27,16 +27,39 @@ static int take_name(struct run_options *options, char *value, struct error *err
     return 0;
 }
 
+static int take_cache(struct run_options *options, const char *key, struct error *err)
+{
+    uint64_t size;
+
+    if (strncmp(key, "cache=", 6) != 0)
+        return error_set(err, -EINVAL, "'%s' is not known: use cache=SIZE", key);
+    int result = config_parse_size(&size, key + 6, err);
+    if (result)
+        return result;
+    if (size < ENGINE_CODE_CACHE_MIN || size > ENGINE_CODE_CACHE_MAX)
+        return error_set(err, -EINVAL, "a code cache of %s does not do: use %lluM to %lluM",
+                         key + 6, ENGINE_CODE_CACHE_MIN / MIB, ENGINE_CODE_CACHE_MAX / MIB);
+    options->vm.board.code_cache_size = size;
+    return 0;
+}
+
 static int take_engine(struct run_options *options, char *value, struct error *err)
 {
     static const char *const names[] = {"auto", "kvm", "dbt"};
+    char *key = strchr(value, ',');
+
+    if (key)
+        *key++ = '\0';
+    options->engine = NULL;
     for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
-        if (!strcmp(value, names[i])) {
+        if (!strcmp(value, names[i]))
             options->engine = value;
-            return 0;
-        }
     }
-    return error_set(err, -EINVAL, "there is no engine '%s': use auto, kvm or dbt", value);
+    if (!options->engine)
+        return error_set(err, -EINVAL, "there is no engine '%s': use auto, kvm or dbt", value);
+    if (key && !strcmp(value, "kvm"))
+        return error_set(err, -EINVAL, "the engine kvm takes no '%s': it translates nothing", key);
+    return key ? take_cache(options, key, err) : 0;
 }
 
 static int take_cpus(struct run_options *options, char *value, struct error *err)
@@ -169,14 +192,18 @@ static int take_quiet(struct run_options *options, char *value, struct error *er
     return 0;
 }
 
-static int take_code_cache(struct run_options *options, char *value, struct error *err)
-{
-    return config_parse_size(&options->vm.board.code_cache_size, value, err);
-}
-
 static int take_debug(struct run_options *options, char *value, struct error *err)
 {
-    options->vm.board.engine_debug = value;
+    if (strncmp(value, "dbt=", 4) != 0 || !value[4])
+        return error_set(err, -EINVAL,
+                         "'%s' is nothing to report: use dbt=WHAT, see 'sill help run'", value);
+    options->vm.board.engine_debug = value + 4;
+    return 0;
+}
+
+static int take_stats(struct run_options *options, char *value, struct error *err)
+{
+    options->vm.stats = value;
     return 0;
 }
 
@@ -201,7 +228,8 @@ static const struct option {
     {"cpus", "N", false, take_cpus, "vCPUs, 1 by default"},
     {"cpu", "MODEL", false, take_cpu, "host (the default), x86-64-v2 or x86-64-v3"},
     {"disk", "FILE[,key=value]", true, take_disk,
-     "a raw image; keys: readonly=on|off, discard=on|off,\n"
+     "an image; keys: format=raw, readonly=on|off,\n"
+     "discard=on|off, aio=auto|io_uring|thread,\n"
      "cache=writeback|writethrough|unsafe, serial=TEXT;\n"
      "a comma in FILE is written twice"},
     {"console", "CONSOLE", false, take_console, "where COM1 goes, stdio by default, see below"},
@@ -209,14 +237,22 @@ static const struct option {
     {"net", "none", false, take_net, "no network"},
     {"display", "none", false, take_display, "no display"},
     {"name", "NAME", false, take_name, "what the guest and messages call the VM"},
-    {"engine", "ENGINE", false, take_engine, "auto (the default), kvm or dbt; see 'sill engines'"},
+    {"engine", "ENGINE", false, take_engine,
+     "auto (the default), kvm or dbt; see 'sill engines';\n"
+     "dbt,cache=SIZE: most memory for translated code,\n"
+     "4M to 1024M, 64M by default"},
     {"huge-pages", NULL, false, take_huge_pages, "ask the host for huge pages behind guest memory"},
-    {"code-cache", "SIZE", false, take_code_cache, "dbt: most memory for translated code"},
-    {"debug", "WHAT", false, take_debug, "for developers: what the engine should report"},
+    {"stats", "FILE", false, take_stats,
+     "what the engine counted, as JSON: at the end of the\n"
+     "run and whenever this process gets SIGUSR1"},
+    {"debug", "dbt=WHAT", false, take_debug,
+     "what the engine dbt shall report on standard error:\n"
+     "blocks, exits, dispatch, exceptions, counters, with\n"
+     "commas; perfmap: /tmp/perf-PID.map for perf report"},
     {"gdb", "PLACE[,wait]", false, take_gdb,
      "lets GDB in at tcp:ADDRESS:PORT or unix:PATH; wait:\n"
-     "the guest starts when GDB says so; arch=i386|x86-64:\n"
-     "what GDB sees, by default the guest's mode"},
+     "the guest starts when GDB says so; arch=i386 or\n"
+     "x86-64: what GDB sees, not what the guest's mode is"},
     {"no-reboot", NULL, false, take_no_reboot, "a reset by the guest ends the run with status 2"},
     {"dry-run", NULL, false, take_dry_run, "build the VM and load the kernel, then end"},
     {"quiet", NULL, false, take_quiet, "do not say which engine is used and why"},

@@ -74,15 +74,22 @@ static void on_resize(int number)
         vm_terminal_resized(vm);
 }
 
+static void on_stats(int number)
+{
+    struct vm *vm = atomic_load(&attached);
+    if (vm)
+        vm_request(vm, VM_REQUEST_STATS);
+}
+
 static const struct {
     int number;
     void (*handler)(int number);
     bool asks; /* comes from outside: kept away from all threads but the main one */
 } signals[] = {
-    {SIGINT, on_quit, true},  {SIGTERM, on_quit, true},     {SIGHUP, on_quit, true},
-    {SIGTSTP, on_stop, true}, {SIGCONT, on_continue, true}, {SIGWINCH, on_resize, true},
-    {SIGABRT, die_by, false}, {SIGBUS, die_by, false},      {SIGFPE, die_by, false},
-    {SIGILL, die_by, false},  {SIGSEGV, die_by, false},
+    {SIGINT, on_quit, true},   {SIGTERM, on_quit, true},     {SIGHUP, on_quit, true},
+    {SIGTSTP, on_stop, true},  {SIGCONT, on_continue, true}, {SIGWINCH, on_resize, true},
+    {SIGUSR1, on_stats, true}, {SIGABRT, die_by, false},     {SIGBUS, die_by, false},
+    {SIGFPE, die_by, false},   {SIGILL, die_by, false},      {SIGSEGV, die_by, false},
 };
 
 static void set_mask(int how)

@@ -17,8 +17,8 @@ void terminal_block_signals(void);
 
 /*
  * From here on SIGINT, SIGTERM and SIGHUP ask `vm` to end (a second one ends the process),
- * SIGTSTP, SIGCONT and SIGWINCH do what a user expects of them. With `raw`, and standard input a
- * terminal, it goes into raw mode: every key is the guest's.
+ * SIGTSTP, SIGCONT and SIGWINCH do what a user expects of them, SIGUSR1 writes the statistics. With
+ * `raw`, and standard input a terminal, it goes into raw mode: every key is the guest's.
  */
 SILL_CHECKED int terminal_attach(struct vm *vm, bool raw, struct error *err);
 

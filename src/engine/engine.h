@@ -13,6 +13,7 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/stats.h"
 #include "base/types.h"
 #include "bus/irq.h"
 #include "mem/memory.h"
@@ -40,13 +41,17 @@ struct engine_callbacks {
     void (*ioapic_eoi)(void *opaque, uint8_t vector);
 };
 
+/* Limits of engine_vm_config.code_cache_size. */
+#define ENGINE_CODE_CACHE_MIN (4 * MIB)
+#define ENGINE_CODE_CACHE_MAX GIB
+
 struct engine_vm_config {
     struct memory *memory; /* outlives the VM */
     struct clock *clock;   /* outlives the VM */
     struct x86_cpuid cpuid;
     unsigned vcpus;
     uint64_t code_cache_size; /* dbt: bytes, 0 for the default */
-    const char *debug;        /* engine specific; NULL */
+    const char *debug;        /* dbt: what to report, see dbt/trace.h; NULL */
     struct engine_callbacks callbacks;
 };
 
@@ -134,6 +139,9 @@ struct engine_ops {
      * are more, or others, than the engine has: KVM has the processor's four, of 1, 2, 4 or 8
      * aligned bytes, and takes them from the guest. Not while the vCPU is inside run(). */
     SILL_CHECKED int (*set_debug)(struct engine_vcpu *vcpu, const struct engine_debug *debug);
+
+    /* Tells what was counted since the VM was created, a group for each vCPU. All vCPUs stopped. */
+    void (*stats)(struct engine_vm *vm, const struct stats *to);
 
     /* Any thread; a device lock may be held. */
     void (*msi_send)(struct engine_vm *vm, const struct msi_message *message);

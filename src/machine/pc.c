@@ -638,6 +638,11 @@ struct engine_vcpu *pc_vcpu(struct pc *pc, unsigned index)
     return pc->vcpu[index];
 }
 
+struct engine_vm *pc_engine_vm(struct pc *pc)
+{
+    return pc->engine_vm;
+}
+
 struct memory *pc_memory(struct pc *pc)
 {
     return &pc->memory;

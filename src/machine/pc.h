@@ -95,6 +95,7 @@ SILL_CHECKED int pc_save_devices(struct pc *pc, struct state_buffer *buffer);
 SILL_CHECKED int pc_restore_devices(struct pc *pc, struct state_buffer *buffer, struct error *err);
 
 struct engine_vcpu *pc_vcpu(struct pc *pc, unsigned index);
+struct engine_vm *pc_engine_vm(struct pc *pc);
 struct memory *pc_memory(struct pc *pc);
 
 #endif

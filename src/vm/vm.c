@@ -19,6 +19,9 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "base/log.h"
+#include "vm/stats_file.h"
+
 struct vm_vcpu {
     struct vm *vm;
     unsigned index;
@@ -43,6 +46,7 @@ struct vm {
     int status;             /* what vm_run() will return; control thread */
     struct gdb_server *gdb; /* NULL: none; control thread */
     struct gdb_target gdb_target;
+    int stats; /* descriptor of config.stats, or -1 */
 
     pthread_mutex_t lock; /* all below */
     pthread_cond_t gate_moved;
@@ -280,6 +284,17 @@ static int act_reset(struct vm *vm, struct error *err)
     return result;
 }
 
+/* A file that cannot be written now is a reason to complain at the end, not to end. */
+static int act_stats(struct vm *vm, struct error *err)
+{
+    struct error complaint;
+
+    if (vm->stats >= 0 &&
+        stats_file_write(vm->stats, vm->config.stats, vm->pc, &vm->config.board, &complaint))
+        log_warn("%s", complaint.text);
+    return 0;
+}
+
 /* What a request does in each state, and the state it leads to. No entry: it is ignored. */
 static const struct transition {
     int (*act)(struct vm *vm, struct error *err);
@@ -300,6 +315,7 @@ static const struct transition {
             [VM_REQUEST_RESET] = {act_reset, VM_RUNNING},
             [VM_REQUEST_PAUSE] = {act_pause, VM_PAUSED},
             [VM_REQUEST_HOLD] = {act_pause, VM_HELD},
+            [VM_REQUEST_STATS] = {act_stats, VM_RUNNING},
         },
     [VM_PAUSED] =
         {
@@ -311,6 +327,7 @@ static const struct transition {
             [VM_REQUEST_RESET] = {act_reset_paused, VM_PAUSED},
             [VM_REQUEST_RESUME] = {act_resume, VM_RUNNING},
             [VM_REQUEST_HOLD] = {act_pause, VM_HELD},
+            [VM_REQUEST_STATS] = {act_stats, VM_PAUSED},
         },
     [VM_HELD] =
         {
@@ -321,6 +338,7 @@ static const struct transition {
             [VM_REQUEST_QUIT] = {act_end, VM_ENDED},
             [VM_REQUEST_RESET] = {act_reset_paused, VM_HELD},
             [VM_REQUEST_LET_GO] = {act_resume, VM_RUNNING},
+            [VM_REQUEST_STATS] = {act_stats, VM_HELD},
         },
 };
 
@@ -399,6 +417,11 @@ int vm_run(struct vm *vm, struct error *err)
             result = serve_requests(vm, err);
         if (vm->gdb && !result && vm_get_state(vm) != VM_ENDED)
             gdb_server_work(vm->gdb);
+    }
+    if (vm->stats >= 0) {
+        int written = stats_file_write(vm->stats, vm->config.stats, vm->pc, &vm->config.board,
+                                       result ? NULL : err);
+        result = result ? result : written;
     }
     if (vm->gdb)
         gdb_server_vm_ended(vm->gdb, result ? VM_STATUS_ERROR : vm->status);
@@ -502,6 +525,14 @@ static int open_consoles(struct vm *vm, struct error *err)
     return result;
 }
 
+static int open_stats(struct vm *vm, struct error *err)
+{
+    int result = vm->config.stats ? stats_file_open(vm->config.stats, err) : -1;
+
+    vm->stats = result;
+    return vm->config.stats && result < 0 ? result : 0;
+}
+
 static int build_board(struct vm *vm, struct error *err)
 {
     struct pc_config *board = &vm->config.board;
@@ -542,6 +573,7 @@ int vm_new(struct vm **out, const struct vm_config *config, struct error *err)
     if (!vm)
         return error_set(err, -ENOMEM, "no memory for the VM");
     vm->config = *config;
+    vm->stats = -1;
     pthread_mutex_init(&vm->lock, NULL);
     pthread_cond_init(&vm->gate_moved, NULL);
     pthread_cond_init(&vm->all_stopped, NULL);
@@ -552,6 +584,8 @@ int vm_new(struct vm **out, const struct vm_config *config, struct error *err)
         result = error_set(err, -errno, "no event descriptor for the VM: %s", strerror(errno));
     if (!result)
         result = open_consoles(vm, err);
+    if (!result)
+        result = open_stats(vm, err);
     if (!result)
         result = build_board(vm, err);
     if (!result)
@@ -576,6 +610,8 @@ void vm_free(struct vm *vm)
     console_free(vm->console);
     for (unsigned i = 0; i < vm->config.device_count; i++)
         console_free(vm->device_console[i]);
+    if (vm->stats >= 0)
+        close(vm->stats);
     if (vm->wake >= 0)
         close(vm->wake);
     pthread_cond_destroy(&vm->all_stopped);

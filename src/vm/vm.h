@@ -42,6 +42,7 @@ enum vm_request {
     VM_REQUEST_RESUME,
     VM_REQUEST_LET_GO, /* the debugger holds the VM no longer */
     VM_REQUEST_HOLD,   /* the debugger wants it to stand still, or a vCPU met a breakpoint */
+    VM_REQUEST_STATS,  /* write vm_config.stats now; it is also written at the end */
     VM_REQUEST_COUNT
 };
 
@@ -66,6 +67,7 @@ struct vm_config {
     unsigned device_count;
     bool no_reboot; /* a reset ends the run with VM_STATUS_CRASHED */
     struct gdb_options gdb;
+    const char *stats; /* file for what the engine counted, stats_file.h; NULL */
 };
 
 struct vm;

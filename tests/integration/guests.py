@@ -132,6 +132,27 @@ done:   mov     $DEBUG_EXIT, %dx
         .balign 4
 counter: .long  0
     """,
+    # Writes 100000 functions, each behind the last in a ring of 1 MiB, and calls each once. Ends with 5
+    # if each call ran what was written.
+    "churn": """
+        mov     $0x80000, %esp
+        xor     %esi, %esi
+        xor     %edi, %edi
+1:      inc     %esi
+        add     $16, %edi
+        and     $0xfffff, %edi
+        lea     0x200000(%edi), %ebx
+        movb    $0xb8, (%ebx)           # mov, ret
+        mov     %esi, 1(%ebx)
+        movb    $0xc3, 5(%ebx)
+        call    *%ebx
+        cmp     %esi, %eax
+        jne     2f
+        cmp     $100000, %esi
+        jne     1b
+        exit    2
+2:      exit    3
+    """,
     # Much output, as fast as it goes: 64 KiB.
     "flood": """
         mov     $0x10000, %ecx

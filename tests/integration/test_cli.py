@@ -61,6 +61,13 @@ def assert_refused(done, *culprits):
     ("--kernel k --cpus 65", ["--cpus", "'65'", "1 to 64"]),
     ("--kernel k --cpus two", ["--cpus", "two"]),
     ("--kernel k --engine tcg", ["--engine", "tcg", "dbt"]),
+    ("--kernel k --engine dbt,cash=4M", ["--engine", "cash=4M", "cache=SIZE"]),
+    ("--kernel k --engine dbt,cache=much", ["--engine", "much"]),
+    ("--kernel k --engine dbt,cache=3M", ["--engine", "3M", "4M"]),
+    ("--kernel k --engine dbt,cache=2G", ["--engine", "2G", "1024M"]),
+    ("--kernel k --engine kvm,cache=64M", ["--engine", "kvm", "cache=64M"]),
+    ("--kernel k --debug blocks", ["--debug", "blocks", "dbt=WHAT"]),
+    ("--kernel k --debug kvm=exits", ["--debug", "kvm=exits", "dbt=WHAT"]),
     ("--kernel k --console tty", ["--console", "tty", "stdio"]),
     ("--kernel k --console file:", ["--console", "file:"]),
     ("--kernel k --device sound", ["--device", "sound"]),
@@ -233,7 +240,8 @@ def test_help_names_every_option_and_device():
     text = sill("help", "run").stdout
     for word in ["--name", "--engine", "--cpus", "--cpu ", "--memory", "--kernel", "--initrd",
                  "--append", "--disk", "--net", "--console", "--display", "--device", "--no-reboot",
-                 "--dry-run", "--quiet", "debug-exit", "testdev", "rng", "Ctrl-]"]:
+                 "--dry-run", "--quiet", "--gdb", "--stats", "--debug", "perfmap", "cache=SIZE",
+                 "format=raw", "aio=auto", "debug-exit", "testdev", "rng", "Ctrl-]"]:
         assert word in text
 
 

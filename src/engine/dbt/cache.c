@@ -15,19 +15,22 @@
 int cache_init(struct code_cache *cache, uint64_t size, struct error *err)
 {
     memset(cache, 0, sizeof(*cache));
-    cache->fd = -1;
     cache->rw = cache->rx = cache->meta = MAP_FAILED;
-    if (size < 4 * MIB || size > GIB)
+    if (size < ENGINE_CODE_CACHE_MIN || size > ENGINE_CODE_CACHE_MAX)
         return error_set(err, -EINVAL, "the code cache must be between 4M and 1G, not %llu bytes",
                          (unsigned long long)size);
     cache->size = (uint32_t)ALIGN_UP(size, GUEST_PAGE_SIZE);
     cache->meta_size = cache->size;
 
-    cache->fd = memfd_create("sill-code", MFD_CLOEXEC);
-    if (cache->fd < 0 || ftruncate(cache->fd, cache->size) < 0)
+    cache->rw = mmap(NULL, cache->size, PROT_READ | PROT_WRITE,
+                     MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (cache->rw == MAP_FAILED)
         goto fail;
-    cache->rw = mmap(NULL, cache->size, PROT_READ | PROT_WRITE, MAP_SHARED, cache->fd, 0);
-    cache->rx = mmap(NULL, cache->size, PROT_READ | PROT_EXEC, MAP_SHARED, cache->fd, 0);
+    /* An old size of 0 makes a second mapping of the same memory. A memfd would do too, but perf
+     * takes that for a file with symbols of its own, and not for code of a translator. */
+    cache->rx = mremap(cache->rw, 0, cache->size, MREMAP_MAYMOVE);
+    if (cache->rx == MAP_FAILED || mprotect(cache->rx, cache->size, PROT_READ | PROT_EXEC) < 0)
+        goto fail;
     cache->meta = mmap(NULL, cache->meta_size, PROT_READ | PROT_WRITE,
                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     cache->hash = calloc(CACHE_HASH_SIZE, sizeof(*cache->hash));
@@ -35,8 +38,8 @@ int cache_init(struct code_cache *cache, uint64_t size, struct error *err)
     cache->second = calloc(PAGE_HASH_SIZE, sizeof(*cache->second));
     cache->order = mmap(NULL, cache->size / MIN_BLOCK_BYTES * sizeof(*cache->order),
                         PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (cache->rw == MAP_FAILED || cache->rx == MAP_FAILED || cache->meta == MAP_FAILED ||
-        !cache->hash || !cache->page || !cache->second || cache->order == MAP_FAILED)
+    if (cache->meta == MAP_FAILED || !cache->hash || !cache->page || !cache->second ||
+        cache->order == MAP_FAILED)
         goto fail;
     ((struct exit_record *)(cache->meta + CACHE_LOOKUP_RECORD))->kind = EXIT_LOOKUP;
     cache->meta_used = META_KEPT;
@@ -63,15 +66,13 @@ void cache_done(struct code_cache *cache)
     free(cache->hash);
     free(cache->page);
     free(cache->second);
-    if (cache->fd >= 0)
-        close(cache->fd);
     cache->rw = cache->rx = cache->meta = NULL;
     cache->hash = cache->page = cache->second = cache->order = NULL;
-    cache->fd = -1;
 }
 
-void cache_flush(struct code_cache *cache)
+void cache_flush(struct code_cache *cache, enum flush_cause cause)
 {
+    cache->flushes[cause]++;
     cache->used = cache->stubs_end;
     cache->meta_used = META_KEPT;
     cache->order_count = 0;
@@ -139,6 +140,8 @@ void cache_insert(struct code_cache *cache, struct dbt_block *block)
     cache->order[cache->order_count] = block;
     __atomic_store_n(&cache->order_count, cache->order_count + 1, __ATOMIC_RELEASE);
     cache->translations++;
+    cache->guest_bytes += block->length;
+    cache->host_bytes += block->end - block->start;
 }
 
 struct dbt_block *cache_block_at(const struct code_cache *cache, uint32_t offset)

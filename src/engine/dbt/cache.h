@@ -1,7 +1,7 @@
 /*
  * The code cache: translated blocks, how they are found, and how they are forgotten.
  *
- * Memory: one memfd mapped twice, writable (rw) and executable (rx), so that no page is ever both.
+ * Memory: one piece mapped twice, writable (rw) and executable (rx), so that no page is ever both.
  * Code is appended; the cache is emptied as a whole (a new generation) when it is full. Beside the
  * code lies the meta area, an append-only arena with the block descriptions and exit records.
  *
@@ -35,6 +35,7 @@ enum exit_kind {
     EXIT_FETCH, /* the block could not be extended: #PF or the like while fetching at `offset` */
     EXIT_YIELD, /* as EXIT_AT, from a guest that spins: let other threads run */
     EXIT_THUNK, /* a slow path's single instruction has run */
+    EXIT_KINDS
 };
 
 /* Which exceptions an instruction takes when vector units are switched off (EXIT_FPU). */
@@ -59,6 +60,16 @@ struct insn_map {
     uint8_t unsaved;   /* guest register that only TEMP2 holds if it faults, or HOST_NONE */
 };
 
+/* What a block ends with. */
+enum block_end {
+    END_BRANCH,   /* an instruction that may go elsewhere */
+    END_NEXT,     /* as many instructions as it may have, or as the page has */
+    END_CROSSING, /* the next instruction lies on two pages */
+    END_INVALID,  /* what follows is no instruction */
+    END_TOO_LONG, /* what follows would be an instruction of more than 15 bytes */
+    END_SLOW,     /* an instruction that only slow.c can do */
+};
+
 struct dbt_block {
     gpa_t gpa; /* of its first byte */
     uint32_t mode;
@@ -68,6 +79,7 @@ struct dbt_block {
     uint16_t seen_low; /* other bytes looked at: [seen_low, seen_high) in the page */
     uint16_t seen_high;
     uint16_t insn_count;
+    uint8_t why_end;         /* enum block_end */
     uint32_t start, end;     /* offsets in the cache */
     uint32_t entry;          /* for jumps from within the page (page_base is right) */
     uint32_t entry_indirect; /* TEMP0 holds the linear address; sets page_base */
@@ -83,11 +95,18 @@ struct dbt_block {
 /* The place in meta of an EXIT_LOOKUP record that is always there. */
 #define CACHE_LOOKUP_RECORD 0u
 
+/* Why the cache was emptied. */
+enum flush_cause {
+    FLUSH_FULL,  /* no room for code or meta data */
+    FLUSH_MODES, /* no jump cache table for one more mode */
+    FLUSH_SLOTS, /* guest memory moved */
+    FLUSH_CAUSES
+};
+
 struct code_cache {
     uint8_t *rw, *rx;
     uint32_t size, used;
     uint32_t stubs_end; /* code below survives a flush */
-    int fd;
     uint8_t *meta;
     uint32_t meta_size, meta_used;
     uint32_t generation;
@@ -96,14 +115,16 @@ struct code_cache {
     struct dbt_block **second; /* the same for blocks' second pages */
     struct dbt_block **order;  /* in order of address, for block_at() */
     uint32_t order_count;
-    uint64_t translations, invalidations;
+    uint64_t translations, guest_bytes, host_bytes; /* of all blocks ever made */
+    uint64_t invalidations;                         /* blocks that died alone */
+    uint64_t flushes[FLUSH_CAUSES];
 };
 
 SILL_CHECKED int cache_init(struct code_cache *cache, uint64_t size, struct error *err);
 void cache_done(struct code_cache *cache);
 
 /* Everything below stubs_end stays. No vCPU may be in translated code. */
-void cache_flush(struct code_cache *cache);
+void cache_flush(struct code_cache *cache, enum flush_cause cause);
 
 /* Zeroed memory that lives until the next flush; NULL when the arena is full. */
 void *cache_meta(struct code_cache *cache, uint32_t size);

@@ -123,6 +123,12 @@ static enum dbt_result enter_crossing(struct dbt_vcpu *v, const void **code)
     return *code ? DBT_NEXT : slow_execute(v);
 }
 
+/* Somebody looks at the result of whatever leaves a block: nothing may leave only to go on. */
+static bool is_debugged(const struct dbt_vcpu *v)
+{
+    return v->data_breakpoints || v->runtime->debugger.active;
+}
+
 /* What one exit led to. DBT_NEXT: go on at *code, which the record gives. */
 static enum dbt_result handle_record(struct dbt_vcpu *v, const struct exit_record *record,
                                      const void **code, const struct insn **in_c)
@@ -140,6 +146,8 @@ static enum dbt_result handle_record(struct dbt_vcpu *v, const struct exit_recor
         return DBT_JUMP;
     case EXIT_UNPIN:
         runtime_link(v, record);
+        if (is_debugged(v))
+            return slow_execute(v);
         *code = runtime_find(v, DBT_MODE_NO_PIN);
         return *code ? DBT_NEXT : DBT_FAULT;
     case EXIT_INSN:
@@ -156,8 +164,7 @@ static enum dbt_result handle_record(struct dbt_vcpu *v, const struct exit_recor
             result = DBT_JUMP;
         return result;
     case EXIT_CROSS:
-        /* The dispatcher wants to see it done, where it looks at each result. */
-        if (v->data_breakpoints || v->runtime->debugger.active)
+        if (is_debugged(v))
             return slow_execute(v);
         return enter_crossing(v, code);
     case EXIT_SLOW:
@@ -262,7 +269,7 @@ void dbt_simd_load(struct dbt_vcpu *v)
 
 void dispatch_deliver_pending(struct dbt_vcpu *v)
 {
-    v->runtime->counters.exceptions++;
+    v->runtime->counters.exceptions[v->exception.vector & 31]++;
     if (v->vm->trace & TRACE_EXCEPTIONS)
         trace_exception(v);
     interrupt_deliver_exception(v);
@@ -318,8 +325,7 @@ void dispatch_run(struct dbt_vcpu *v)
         }
         if (v->vm->trace & TRACE_DISPATCH)
             trace_dispatch(v);
-        debugging =
-            (v->mode & (DBT_MODE_TF | DBT_MODE_DEBUG)) || v->data_breakpoints || r->debugger.active;
+        debugging = (v->mode & (DBT_MODE_TF | DBT_MODE_DEBUG)) || is_debugged(v);
         if (debugging)
             step = debug_before(v);
         if (!v->simd_live)
@@ -328,6 +334,8 @@ void dispatch_run(struct dbt_vcpu *v)
         v->scratch[0] = dbt_linear_of(v, v->rip);
         v->vm->enter(v, code);
         code = NULL;
+        if (v->vm->trace & TRACE_EXITS)
+            trace_exit(v);
         if (r->leave == LEAVE_FAULT)
             result = DBT_FAULT;
         else if (r->leave == LEAVE_SLOW)

@@ -15,6 +15,7 @@
 #include "engine/dbt/debug.h"
 #include "engine/dbt/dispatch.h"
 #include "engine/dbt/host.h"
+#include "engine/dbt/stats.h"
 #include "engine/dbt/trace.h"
 #include "engine/dbt/translator.h"
 #include "x86/arch.h"
@@ -189,7 +190,6 @@ static int dbt_vm_create(struct engine_vm **out, const struct engine_vm_config *
         return error_set(err, -ENOMEM, "out of memory");
     vm = &e->dbt;
     vm->config = *config;
-    vm->trace = trace_from_environment();
     vm->phys_bits = phys_bits(&config->cpuid);
     decode_features_init(&vm->features, &config->cpuid);
     result = cache_init(
@@ -208,11 +208,20 @@ static int dbt_vm_create(struct engine_vm **out, const struct engine_vm_config *
     vm->tsc_offset = -__builtin_ia32_rdtsc();
     kvmclock_init(&vm->clock, vm->tsc_khz, 0, clock_now(config->clock));
     stubs_emit(vm);
+    /* Programs without the option have the environment. */
+    result = trace_init(vm, config->debug ? config->debug : getenv("SILL_DBT_TRACE"), err);
+    if (result < 0)
+        goto free_lapics;
     config->memory->written = on_memory_written;
     config->memory->written_opaque = vm;
     *out = e;
     return 0;
 
+free_lapics:
+    pthread_cond_destroy(&vm->exclusive_changed);
+    pthread_mutex_destroy(&vm->exclusive);
+    pthread_mutex_destroy(&vm->translate);
+    lapic_bus_free(vm->lapic_bus);
 free_cache:
     cache_done(&vm->cache);
 free_vm:
@@ -225,6 +234,7 @@ static void dbt_vm_destroy(struct engine_vm *e)
     struct dbt_vm *vm = &e->dbt;
 
     vm->config.memory->written = NULL;
+    trace_done(vm);
     lapic_bus_free(vm->lapic_bus);
     cache_done(&vm->cache);
     pthread_cond_destroy(&vm->exclusive_changed);
@@ -239,7 +249,7 @@ static int dbt_memory_changed(struct engine_vm *e, struct error *err)
 
     (void)err;
     dbt_lock(vm, NULL);
-    cache_flush(&vm->cache);
+    cache_flush(&vm->cache, FLUSH_SLOTS);
     atomic_store(&vm->mode_count, 0);
     for (unsigned i = 0; i < vm->config.vcpus; i++) {
         struct dbt_vcpu *v = atomic_load(&vm->vcpu[i]);
@@ -371,7 +381,7 @@ static void dbt_vcpu_destroy(struct engine_vcpu *cpu)
     struct dbt_vcpu *v = cpu->v;
 
     if (v->vm->trace & TRACE_COUNTERS)
-        trace_counters(v);
+        trace_counters(v->vm, v);
     atomic_store(&v->vm->vcpu[v->index], NULL);
     lapic_free(v->lapic);
     free(v->runtime->slow);
@@ -495,6 +505,11 @@ static int dbt_set_debug(struct engine_vcpu *cpu, const struct engine_debug *deb
     return 0;
 }
 
+static void tell_stats(struct engine_vm *e, const struct stats *to)
+{
+    dbt_stats(&e->dbt, to);
+}
+
 static void dbt_msi_send(struct engine_vm *e, const struct msi_message *message)
 {
     lapic_bus_send(e->dbt.lapic_bus, message);
@@ -524,6 +539,7 @@ const struct engine_ops engine_dbt = {
     .get_state = dbt_get_state,
     .set_state = dbt_set_state,
     .set_debug = dbt_set_debug,
+    .stats = tell_stats,
     .msi_send = dbt_msi_send,
     .extint_set = dbt_extint_set,
     .nmi = dbt_nmi,

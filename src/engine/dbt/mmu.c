@@ -688,7 +688,10 @@ void mmu_flush(struct dbt_vcpu *v, bool global_too)
 {
     struct local_list *local = &v->runtime->tlb_local;
 
-    v->runtime->counters.tlb_flushes++;
+    if (global_too)
+        v->runtime->counters.tlb_flushes_all++;
+    else
+        v->runtime->counters.tlb_flushes_local++;
     pin_drop(v);
     if (!global_too && !local->overflow) {
         for (unsigned i = 0; i < local->count; i++) {
@@ -718,6 +721,7 @@ void mmu_flush_page(struct dbt_vcpu *v, gva_t address)
         mmu_flush(v, true);
         return;
     }
+    v->runtime->counters.tlb_flushes_page++;
     pin_drop(v);
     for (unsigned bank = 0; bank < DBT_BANK_COUNT; bank++) {
         unsigned index = tlb_index(address);

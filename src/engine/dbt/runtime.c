@@ -152,10 +152,12 @@ bool dbt_mode_slot(struct dbt_vm *vm, uint32_t mode, unsigned *slot)
     return true;
 }
 
-void dbt_flush_all(struct dbt_vm *vm, struct dbt_vcpu *v)
+void dbt_flush_all(struct dbt_vm *vm, struct dbt_vcpu *v, enum flush_cause cause)
 {
     dbt_exclusive_begin(vm, v);
-    cache_flush(&vm->cache);
+    cache_flush(&vm->cache, cause);
+    if (vm->trace & (TRACE_BLOCKS | TRACE_PERFMAP))
+        trace_flush(vm);
     atomic_store(&vm->mode_count, 0);
     dbt_exclusive_end(vm);
     v->runtime->generation = vm->cache.generation;
@@ -170,19 +172,22 @@ static struct dbt_block *find_block(struct dbt_vcpu *v, gpa_t gpa, const uint8_t
     struct dbt_vm *vm = v->vm;
     struct dbt_block *block;
 
-    for (unsigned attempt = 0;; attempt++) {
+    for (;;) {
+        enum flush_cause cause = FLUSH_MODES;
+
         if (dbt_mode_slot(vm, mode, slot)) {
             block = cache_find(&vm->cache, gpa, mode);
             if (block)
                 return block;
             smc_watch(vm, v, ALIGN_DOWN(gpa, GUEST_PAGE_SIZE));
             block = translate_block(vm, &vm->features, gpa, host, mode, *slot);
-            if (block && (vm->trace & TRACE_BLOCKS))
+            if (block && (vm->trace & (TRACE_BLOCKS | TRACE_PERFMAP)))
                 trace_block(v, block, host);
             if (block)
                 return block;
+            cause = FLUSH_FULL;
         }
-        dbt_flush_all(vm, v);
+        dbt_flush_all(vm, v, cause);
     }
 }
 
@@ -234,6 +239,8 @@ const void *runtime_find_crossing(struct dbt_vcpu *v, gpa_t gpa, const uint8_t *
     dbt_simd_unload(v);
     dbt_lock(vm, v);
     while (!block && !invalid) {
+        enum flush_cause cause = FLUSH_MODES;
+
         if (dbt_mode_slot(vm, v->mode, &slot)) {
             block = cache_find_crossing(&vm->cache, gpa, v->mode, second_page);
             if (block)
@@ -242,9 +249,12 @@ const void *runtime_find_crossing(struct dbt_vcpu *v, gpa_t gpa, const uint8_t *
             smc_watch(vm, v, second_page);
             block = translate_crossing(vm, &vm->features, gpa, host, second_page, second_host,
                                        v->mode, slot, &invalid);
+            if (block && (vm->trace & (TRACE_BLOCKS | TRACE_PERFMAP)))
+                trace_crossing(v, block, host, second_host);
+            cause = FLUSH_FULL;
         }
         if (!block && !invalid)
-            dbt_flush_all(vm, v);
+            dbt_flush_all(vm, v, cause);
     }
     if (block)
         code = vm->cache.rx + block->entry_indirect;
@@ -399,6 +409,7 @@ static void sleep_until_attention(struct dbt_vcpu *v)
 {
     struct dbt_runtime *r = v->runtime;
 
+    r->counters.halts++;
     dbt_quiesce(v);
     atomic_store(&r->asleep, true);
     while (!atomic_load(&v->attention))
@@ -471,6 +482,7 @@ uint32_t dbt_port_read(struct dbt_vcpu *v, uint16_t port, unsigned size)
     const struct engine_callbacks *board = board_enter(v);
     uint32_t value = board->port_read(board->opaque, port, size);
 
+    v->runtime->counters.port_reads++;
     board_leave(v);
     return value;
 }
@@ -479,6 +491,7 @@ void dbt_port_write(struct dbt_vcpu *v, uint16_t port, unsigned size, uint32_t v
 {
     const struct engine_callbacks *board = board_enter(v);
 
+    v->runtime->counters.port_writes++;
     board->port_write(board->opaque, port, size, value);
     board_leave(v);
 }
@@ -507,6 +520,7 @@ uint64_t dbt_mmio_read(struct dbt_vcpu *v, gpa_t gpa, unsigned size)
         return (uint64_t)lapic_mmio_read(v->lapic, offset & ~3u) >> (offset & 3) * 8;
     }
     board = board_enter(v);
+    v->runtime->counters.mmio_reads++;
     value = board->mmio_read(board->opaque, gpa, size);
     board_leave(v);
     return value;
@@ -525,6 +539,7 @@ void dbt_mmio_write(struct dbt_vcpu *v, gpa_t gpa, unsigned size, uint64_t value
         return;
     }
     board = board_enter(v);
+    v->runtime->counters.mmio_writes++;
     board->mmio_write(board->opaque, gpa, size, value);
     board_leave(v);
 }

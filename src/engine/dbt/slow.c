@@ -146,7 +146,7 @@ static bool make_thunk(struct dbt_vcpu *v, struct slow_entry *e)
     dbt_lock(vm, v);
     e->thunk = translate_thunk(vm, &vm->features, &e->decoded, v->mode);
     if (!e->thunk) {
-        dbt_flush_all(vm, v);
+        dbt_flush_all(vm, v, FLUSH_FULL);
         e->thunk = translate_thunk(vm, &vm->features, &e->decoded, v->mode);
     }
     e->generation = v->runtime->generation;

@@ -204,8 +204,6 @@ static void check_unit(const struct translator *t, struct decoded *d)
 }
 
 /* Decodes up to the end of the block. Returns what comes behind it. */
-enum block_end { END_BRANCH, END_NEXT, END_CROSSING, END_INVALID, END_TOO_LONG };
-
 static enum block_end decode_block(struct translator *t, unsigned most)
 {
     uint32_t offset = page_offset(t);
@@ -661,8 +659,10 @@ static void emit_body(struct translator *t, enum block_end end)
         block->map[i].unsaved = t->at_risk;
         block->map[i].host_end = (uint16_t)(cache_offset(t, t->e.at) - block->start);
         block->insn_count = (uint16_t)(i + 1);
-        if (native_end)
+        if (native_end) {
+            block->why_end = END_SLOW;
             return;
+        }
     }
     spill_forget(t);
     if (end == END_BRANCH)
@@ -689,6 +689,7 @@ static struct dbt_block *emit_block(struct translator *t, enum block_end end)
     struct code_cache *cache = &t->vm->cache;
     struct exit_record *dead;
 
+    t->block->why_end = (uint8_t)end;
     emit_entry(t);
     t->d = t->count ? &t->insn[0] : &none;
     segmented_check_block(t, !t->count || t->live_before[0] != 0);

@@ -12,6 +12,7 @@
 #define SILL_ENGINE_DBT_VM_H
 
 #include <pthread.h>
+#include <stdio.h>
 
 #include "engine/dbt/cache.h"
 #include "engine/dbt/decode.h"
@@ -27,6 +28,7 @@ struct dbt_vm {
     unsigned phys_bits; /* guest-physical address width, from CPUID */
 
     unsigned trace; /* enum trace_kind bits */
+    FILE *perf_map; /* trace.c; NULL: none */
     struct decode_features features;
     struct code_cache cache;
     pthread_mutex_t translate; /* cache, slow paths' thunks, page watch bits */
@@ -105,8 +107,10 @@ struct dbt_runtime {
     } fetch[256];
     struct dbt_counters {
         uint64_t in_c[ZYDIS_MNEMONIC_MAX_VALUE + 1]; /* executions by insn_execute() */
-        uint64_t exits[16], memory_misses, memory_fills, tlb_flushes, slow, interrupts, exceptions,
-            lookups, links;
+        uint64_t exits[EXIT_KINDS], exceptions[32];
+        uint64_t lookups, links, slow;
+        uint64_t memory_misses, memory_fills, tlb_flushes_local, tlb_flushes_all, tlb_flushes_page;
+        uint64_t interrupts, halts, port_reads, port_writes, mmio_reads, mmio_writes;
     } counters;
 };
 
@@ -162,7 +166,7 @@ void dbt_simd_load(struct dbt_vcpu *v);
  * (runtime.c) */
 bool dbt_mode_slot(struct dbt_vm *vm, uint32_t mode, unsigned *slot);
 /* Empties the code cache; translation lock held. */
-void dbt_flush_all(struct dbt_vm *vm, struct dbt_vcpu *v);
+void dbt_flush_all(struct dbt_vm *vm, struct dbt_vcpu *v, enum flush_cause cause);
 
 static inline void local_list_add(struct local_list *list, unsigned index)
 {

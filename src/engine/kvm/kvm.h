@@ -1,8 +1,8 @@
 /*
  * What the files of the KVM engine share: vm.c (VM, memory slots, messages), run.c (vCPU and its
- * exits), debug.c (breakpoints and steps of a debugger), state.c (the neutral state), probe.c (what
- * this host's KVM can do). The interface is the kernel's Documentation/virt/kvm/api.rst; its
- * section names are the ioctls'.
+ * exits), debug.c (breakpoints and steps of a debugger), stats.c (counters), state.c (the neutral
+ * state), probe.c (what this host's KVM can do). The interface is the kernel's
+ * Documentation/virt/kvm/api.rst; its section names are the ioctls'.
  *
  * The interrupt controllers are split (KVM_CAP_SPLIT_IRQCHIP): local APICs in the kernel, IOAPIC
  * and 8259 in the board.
@@ -16,6 +16,9 @@
 #include <sys/types.h>
 
 #include "engine/engine.h"
+
+/* Exit reasons that are counted apart; this kernel's headers know fewer. */
+#define KVM_EXIT_KINDS 64
 
 /* Distinct level-triggered messages that KVM is told to report the EOI of; see vm.c. The kernel
  * keeps this number in a byte. */
@@ -53,6 +56,8 @@ struct engine_vcpu {
     _Atomic bool kicked;
     _Atomic bool nmi;
     _Atomic pid_t tid; /* the thread inside run(), or 0 */
+
+    uint64_t exits[KVM_EXIT_KINDS], signals; /* returns of KVM_RUN */
 };
 
 /* ioctl(), repeated while signals interrupt it; 0 or more, or negative errno. */
@@ -80,6 +85,9 @@ void kvm_vcpu_poke(struct engine_vcpu *vcpu);
 SILL_CHECKED int kvm_vcpu_set_debug(struct engine_vcpu *vcpu, const struct engine_debug *debug);
 /* KVM_EXIT_DEBUG: true with *breakpoint as in engine_exit; false if it was the guest's own. */
 bool kvm_vcpu_debug_exit(struct engine_vcpu *vcpu, int *breakpoint);
+
+/* stats.c */
+void kvm_stats(struct engine_vm *vm, const struct stats *to);
 
 /* state.c */
 SILL_CHECKED int kvm_vcpu_get_state(struct engine_vcpu *vcpu, struct x86_vcpu_state *state,

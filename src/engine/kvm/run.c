@@ -292,13 +292,17 @@ static void run_loop(struct engine_vcpu *vcpu, struct engine_exit *exit)
         }
         int r = ioctl(vcpu->fd, KVM_RUN, 0) < 0 ? -errno : 0;
         vcpu->unfinished = false;
-        if (r == -EINTR || r == -EAGAIN)
+        if (r == -EINTR || r == -EAGAIN) {
+            vcpu->signals++;
             continue; /* poked; or the first start-up IPI arrived */
+        }
         if (r < 0 && vcpu->run->exit_reason != KVM_EXIT_INTERNAL_ERROR) {
             exit->kind = ENGINE_EXIT_FAILED;
             error_set(&exit->error, r, "KVM cannot run vCPU %u: %s", vcpu->index, strerror(-r));
             return;
         }
+        if (vcpu->run->exit_reason < KVM_EXIT_KINDS)
+            vcpu->exits[vcpu->run->exit_reason]++;
         if (handle_exit(vcpu, exit))
             return;
     }

@@ -322,9 +322,14 @@ static void vm_destroy(struct engine_vm *vm)
 static int vm_create(struct engine_vm **out, const struct engine_vm_config *config,
                      struct error *err)
 {
-    struct engine_vm *vm = calloc(1, sizeof(*vm));
+    struct engine_vm *vm;
     int r;
 
+    if (config->debug)
+        return error_set(err, -EINVAL,
+                         "the engine kvm has nothing to report: --debug goes with "
+                         "--engine dbt");
+    vm = calloc(1, sizeof(*vm));
     if (!vm)
         return error_set(err, -ENOMEM, "out of memory");
     vm->kvm_fd = vm->fd = -1;
@@ -385,6 +390,7 @@ const struct engine_ops engine_kvm = {
     .get_state = kvm_vcpu_get_state,
     .set_state = kvm_vcpu_set_state,
     .set_debug = kvm_vcpu_set_debug,
+    .stats = kvm_stats,
     .msi_send = msi_send_to_vm,
     .extint_set = extint_set,
     .nmi = kvm_vcpu_nmi,
