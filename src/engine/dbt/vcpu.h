@@ -44,7 +44,7 @@ struct dbt_tlb_entry {
     uint8_t *host;  /* host address of the page */
     uint64_t frame; /* guest-physical page address | DBT_TLB_* */
 };
-#define DBT_TLB_BITS 10
+#define DBT_TLB_BITS 12
 #define DBT_TLB_SIZE (1u << DBT_TLB_BITS)
 #define DBT_TLB_GLOBAL (1u << 0)
 #define DBT_TLB_ENTRY_SHIFT 5
