@@ -362,8 +362,13 @@ bool mmu_pin(struct dbt_vcpu *v, gva_t address)
         entry = fill_quietly(v, address);
     if (!entry || entry->neg_write != -page)
         return false;
-    for (unsigned bank = 0; bank < DBT_BANK_COUNT; bank++)
-        v->pin_neg[bank] = bank == current ? -page : DBT_PIN_NONE;
+    /* Each of user and supervisor has its pin. What a supervisor may do under SMAP it may do with
+     * SMAP open, not the other way round. */
+    v->pin_neg[current] = -page;
+    if (current == DBT_BANK_SUPERVISOR)
+        v->pin_neg[DBT_BANK_SUPERVISOR_AC] = -page;
+    else if (current == DBT_BANK_SUPERVISOR_AC)
+        v->pin_neg[DBT_BANK_SUPERVISOR] = DBT_PIN_NONE;
     v->pin_addend = (uint64_t)(uintptr_t)entry->host - page;
     return true;
 }

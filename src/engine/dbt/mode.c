@@ -122,6 +122,12 @@ void mode_update(struct dbt_vcpu *v)
         mode |= DBT_MODE_TF;
     if (has_instruction_breakpoint(v->dr7))
         mode |= DBT_MODE_DEBUG;
+    if (((v->mode & DBT_MODE_CPL_MASK) == 3) != (cpl == 3)) {
+        uint64_t other = v->pin_other;
+
+        v->pin_other = v->pin_addend;
+        v->pin_addend = other;
+    }
     v->mode = mode;
     if (!(mode & DBT_MODE_CODE64))
         segment_update_ends(v);

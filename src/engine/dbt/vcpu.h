@@ -169,11 +169,12 @@ struct dbt_vcpu {
     void *host_stack;    /* the run loop's stack pointer, 16-byte aligned, to leave from anywhere */
     uint32_t resume_offset;  /* stub_memory: where the access goes on, in the code cache */
     const void *resume_code; /* the same as an address */
-    /* The pinned stack page (pin.c): minus its linear address for the bank that pinned it, else
-     * DBT_PIN_NONE; what PIN holds; for stub_pin the highest offset in the page where the range
+    /* The pinned stack page (pin.c): minus its linear address for the banks that may use it, else
+     * DBT_PIN_NONE; what PIN holds, and what it will hold after a change between user and
+     * supervisor (mode_update()); for stub_pin the highest offset in the page where the range
      * may start, and where to go on if it cannot be pinned. */
     uint64_t pin_neg[DBT_BANK_COUNT];
-    uint64_t pin_addend;
+    uint64_t pin_addend, pin_other;
     uint32_t pin_limit, unpinned_offset;
     struct dbt_vcpu *self;
 

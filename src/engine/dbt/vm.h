@@ -105,6 +105,11 @@ struct dbt_runtime {
         gpa_t frame; /* | DBT_TLB_GLOBAL */
         uint8_t *host;
     } fetch[256];
+    struct dbt_crossing { /* blocks on two pages that were found before, by their first page */
+        gpa_t gpa, second_page;
+        uint32_t mode, generation;
+        struct dbt_block *block;
+    } crossing[256];
     struct dbt_counters {
         uint64_t in_c[ZYDIS_MNEMONIC_MAX_VALUE + 1]; /* executions by insn_execute() */
         uint64_t exits[EXIT_KINDS], exceptions[32];
