@@ -174,6 +174,12 @@ struct host_memory access_tlb_field(const struct translator *t, size_t field)
     return tlb_field(access_bank(t), field, 1);
 }
 
+void access_emit_index(struct translator *t)
+{
+    emit_rorx(&t->e, TEMP1, TEMP0, GUEST_PAGE_SHIFT - DBT_TLB_ENTRY_SHIFT);
+    emit_and32_imm(&t->e, TEMP1, (DBT_TLB_SIZE - 1) << DBT_TLB_ENTRY_SHIFT);
+}
+
 void access_check(struct translator *t, struct access access)
 {
     struct emitter *e = &t->e;
@@ -194,8 +200,7 @@ void access_check(struct translator *t, struct access access)
                 (uint32_t)access.write << 31,
     };
     if (!t->flags_live) {
-        emit_rorx(e, TEMP1, TEMP0, GUEST_PAGE_SHIFT - DBT_TLB_ENTRY_SHIFT);
-        emit_and32_imm(e, TEMP1, (DBT_TLB_SIZE - 1) << DBT_TLB_ENTRY_SHIFT);
+        access_emit_index(t);
         emit_add_memory(e, TEMP0, tlb_field(bank, neg, 1));
         emit_cmp_imm(e, TEMP0, (int32_t)(GUEST_PAGE_SIZE - access.size));
         tail->site = emit_jcc32(e, 7); /* ja */

@@ -41,6 +41,23 @@ const void *dispatch_pin(struct dbt_vcpu *v, uint64_t offset)
     return v->vm->cache.rx + (pinned ? v->resume_offset : v->unpinned_offset);
 }
 
+static const void *share(struct dbt_vcpu *v, gva_t address, bool write)
+{
+    bool there = (address & (GUEST_PAGE_SIZE - 1)) <= v->pin_limit && mmu_ready(v, address, write);
+
+    return v->vm->cache.rx + (there ? v->resume_offset : v->unpinned_offset);
+}
+
+const void *dispatch_share_read(struct dbt_vcpu *v, gva_t address)
+{
+    return share(v, address, false);
+}
+
+const void *dispatch_share_write(struct dbt_vcpu *v, gva_t address)
+{
+    return share(v, address, true);
+}
+
 /* #UD or #NM for a vector instruction whose unit is off (Intel SDM volume 3, table 2-2). */
 enum dbt_result dispatch_unit_off(struct dbt_vcpu *v, enum vector_unit unit)
 {

@@ -33,6 +33,10 @@ void *dispatch_memory(struct dbt_vcpu *v, gva_t address);
  * page, or to where it is not if there is none (DBT_PIN_NONE). */
 const void *dispatch_pin(struct dbt_vcpu *v, uint64_t offset);
 
+/* Called by stub_share_*, the same for a range that starts at `address`. */
+const void *dispatch_share_read(struct dbt_vcpu *v, gva_t address);
+const void *dispatch_share_write(struct dbt_vcpu *v, gva_t address);
+
 /* Raises #UD or #NM for an instruction of a vector unit that is off. */
 enum dbt_result dispatch_unit_off(struct dbt_vcpu *v, enum vector_unit unit);
 

@@ -195,7 +195,7 @@ again:
         allowed = false;
     if (!allowed)
         return page_fault(v, address, error | X86_PF_P);
-    if ((access & MMU_QUIET) && (~entry & (X86_PTE_A | X86_PTE_D)))
+    if ((access & MMU_QUIET) && (~entry & (X86_PTE_A | (write ? X86_PTE_D : 0))))
         return DBT_FAULT;
     if (!entry_mark(at, paging.entry_size, entry, X86_PTE_A | (write ? X86_PTE_D : 0)))
         goto again;
@@ -334,33 +334,44 @@ uint8_t *mmu_access_host(struct dbt_vcpu *v, gva_t address, unsigned size, bool 
     return host + (address & (GUEST_PAGE_SIZE - 1));
 }
 
-/* Enters the page for writes if that is possible without a fault or a change to page tables. */
-static const struct dbt_tlb_entry *fill_quietly(struct dbt_vcpu *v, gva_t address)
+/* Enters the page if that is possible without a fault or a change to page tables. */
+static void fill_quietly(struct dbt_vcpu *v, gva_t address, bool write)
 {
     struct dbt_exception before = v->exception;
     struct translation t;
     uint8_t *host;
     bool readonly;
 
-    if (translate(v, address, MMU_WRITE | MMU_QUIET, &t) == DBT_FAULT) {
+    if (translate(v, address, (write ? MMU_WRITE : MMU_READ) | MMU_QUIET, &t) == DBT_FAULT) {
         v->exception = before;
-        return NULL;
+        return;
     }
     host = dbt_ram(v->vm, ALIGN_DOWN(t.gpa, GUEST_PAGE_SIZE), &readonly);
-    if (!host || (v->data_breakpoints && debug_watches(v, address)))
-        return NULL;
-    return tlb_fill(v, address, &t, host, readonly);
+    if (host && !(v->data_breakpoints && debug_watches(v, address)))
+        tlb_fill(v, address, &t, host, readonly);
+}
+
+static bool is_ready(const struct dbt_tlb_entry *entry, gva_t page, bool write)
+{
+    return (write ? entry->neg_write : entry->neg_read) == -page;
+}
+
+bool mmu_ready(struct dbt_vcpu *v, gva_t address, bool write)
+{
+    const struct dbt_tlb_entry *entry = &v->tlb[mmu_bank(v)][tlb_index(address)];
+    gva_t page = ALIGN_DOWN(address, GUEST_PAGE_SIZE);
+
+    if (!is_ready(entry, page, write))
+        fill_quietly(v, address, write);
+    return is_ready(entry, page, write);
 }
 
 bool mmu_pin(struct dbt_vcpu *v, gva_t address)
 {
     gva_t page = ALIGN_DOWN(address, GUEST_PAGE_SIZE);
     enum dbt_bank current = mmu_bank(v);
-    const struct dbt_tlb_entry *entry = &v->tlb[current][tlb_index(address)];
 
-    if (entry->neg_write != -page)
-        entry = fill_quietly(v, address);
-    if (!entry || entry->neg_write != -page)
+    if (!mmu_ready(v, address, true))
         return false;
     /* Each of user and supervisor has its pin. What a supervisor may do under SMAP it may do with
      * SMAP open, not the other way round. */
@@ -369,7 +380,7 @@ bool mmu_pin(struct dbt_vcpu *v, gva_t address)
         v->pin_neg[DBT_BANK_SUPERVISOR_AC] = -page;
     else if (current == DBT_BANK_SUPERVISOR_AC)
         v->pin_neg[DBT_BANK_SUPERVISOR] = DBT_PIN_NONE;
-    v->pin_addend = (uint64_t)(uintptr_t)entry->host - page;
+    v->pin_addend = (uint64_t)(uintptr_t)v->tlb[current][tlb_index(address)].host - page;
     return true;
 }
 

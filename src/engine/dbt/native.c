@@ -142,7 +142,7 @@ static uint8_t temp_for(struct translator *t, const struct encoding *enc, unsign
  */
 static void encoding_assign(struct translator *t, struct encoding *enc)
 {
-    bool no_rex = has_high_byte(enc), taken[2] = {false, enc->memory};
+    bool no_rex = has_high_byte(enc), taken[2] = {false, enc->memory && enc->operand.base == TEMP0};
     uint8_t keep = HOST_NONE;
 
     /* What TEMP2 holds, if it is used again, or what is better kept there. */
@@ -352,9 +352,15 @@ static void emit_immediates(struct translator *t)
         emit_bytes(&t->e, (const uint8_t *)&z->raw.imm[i].value.u, z->raw.imm[i].size / 8);
 }
 
-static bool needs_rex_x(const struct host_memory *m)
+/* The prefix bits that a memory operand needs. */
+static unsigned rex_x(const struct host_memory *m)
 {
     return m->index != HOST_NONE && m->index >= 8;
+}
+
+static unsigned rex_b(const struct host_memory *m)
+{
+    return m->base != HOST_NONE && m->base >= 8;
 }
 
 static void emit_legacy(struct translator *t, const struct encoding *enc)
@@ -374,7 +380,8 @@ static void emit_legacy(struct translator *t, const struct encoding *enc)
                     field[f].host >= 4 && field[f].host < 8;
     if (modrm) {
         rex |= (field[FIELD_REG].host >> 3 & 1) << 2;
-        rex |= enc->memory ? needs_rex_x(&enc->operand) << 1 : field[FIELD_RM].host >> 3 & 1;
+        rex |= enc->memory ? rex_x(&enc->operand) << 1 | rex_b(&enc->operand)
+                           : field[FIELD_RM].host >> 3 & 1;
     } else if (field[FIELD_OPCODE].used) {
         rex |= field[FIELD_OPCODE].host >> 3 & 1;
         opcode = (opcode & ~7) | (field[FIELD_OPCODE].host & 7);
@@ -420,7 +427,7 @@ static void emit_vex(struct translator *t, const struct encoding *enc)
 {
     const ZydisDecodedInstruction *z = &t->d->z;
     unsigned reg = enc->field[FIELD_REG].host;
-    unsigned rm = enc->memory ? 0 : enc->field[FIELD_RM].host;
+    unsigned rm = enc->memory ? rex_b(&enc->operand) << 3 : enc->field[FIELD_RM].host;
     unsigned vvvv = enc->field[FIELD_VVVV].used ? enc->field[FIELD_VVVV].host : 0;
     bool modrm = z->attributes & ZYDIS_ATTRIB_HAS_MODRM;
     unsigned map = z->opcode_map == ZYDIS_OPCODE_MAP_0F     ? 1
@@ -429,7 +436,7 @@ static void emit_vex(struct translator *t, const struct encoding *enc)
 
     emit_byte(&t->e, 0xc4);
     emit_byte(&t->e, (modrm && reg >= 8 ? 0 : 0x80) |
-                         (enc->memory && needs_rex_x(&enc->operand) ? 0 : 0x40) |
+                         (enc->memory && rex_x(&enc->operand) ? 0 : 0x40) |
                          (modrm && rm >= 8 ? 0 : 0x20) | map);
     emit_byte(&t->e,
               (unsigned)vex_w(t) << 7 | (~vvvv & 15) << 3 | z->raw.vex.L << 2 | z->raw.vex.pp);
@@ -475,7 +482,7 @@ static void emit_short_inc_dec(struct translator *t)
 }
 
 /* mov between the accumulator and an absolute address: rewritten with a ModRM operand. */
-static bool is_moffs(const struct decoded *d)
+bool native_is_moffs(const struct decoded *d)
 {
     return d->z.mnemonic == ZYDIS_MNEMONIC_MOV && d->z.opcode_map == ZYDIS_OPCODE_MAP_DEFAULT &&
            d->z.opcode >= 0xa0 && d->z.opcode <= 0xa3;
@@ -521,7 +528,7 @@ void native_emit(struct translator *t, bool prepared)
     struct encoding enc;
     const struct decoded *d = t->d;
 
-    if (d->memory && !prepared && !t->pinned) {
+    if (d->memory && !prepared && !t->pinned && !t->shared) {
         access_linear(t, d->memory, native_access(d));
         access_check(t, native_access(d));
     }
@@ -529,7 +536,7 @@ void native_emit(struct translator *t, bool prepared)
         emit_short_inc_dec(t);
         return;
     }
-    if (is_moffs(d)) {
+    if (native_is_moffs(d)) {
         emit_moffs(t);
         return;
     }
@@ -541,9 +548,10 @@ void native_emit(struct translator *t, bool prepared)
 
     encoding_of(d, &enc);
     enc.operand = host_at(TEMP0, 0);
-    if (t->pinned) {
-        enc.operand = pin_operand((int32_t)d->memory->mem.disp.value);
-        if (has_high_byte(&enc)) { /* no REX prefix, so not by PIN */
+    if (t->pinned || t->shared) {
+        enc.operand = t->pinned ? pin_operand((int32_t)d->memory->mem.disp.value)
+                                : share_operand(t, t->shared);
+        if (has_high_byte(&enc)) { /* no REX prefix, so not by PIN or TEMP2 */
             emit_lea(&t->e, TEMP0, enc.operand);
             enc.operand = host_at(TEMP0, 0);
         }

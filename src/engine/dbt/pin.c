@@ -211,24 +211,29 @@ void pin_emit_check(struct translator *t, const struct pin_zone *zone)
     tail->resume = e->at;
 }
 
-void pin_emit_miss(struct translator *t, const struct tail *tail)
+void pin_emit_ask(struct translator *t, const struct tail *tail, uint32_t stub)
 {
     struct emitter *e = &t->e;
     uint8_t *unpinned;
 
-    if (tail->flags_live)
-        emit_mov(e, HOST_RCX, TEMP2);
     emit_store32_imm(e, VCPU_FIELD(pin_limit), tail->info);
     emit_store32_imm(e, VCPU_FIELD(resume_offset), cache_offset(t, tail->resume));
     emit_store32_imm(e, VCPU_FIELD(unpinned_offset), 0);
     unpinned = e->at - 4;
-    emit_jmp_to(e, t->vm->cache.rw + t->vm->stub_pin);
+    emit_jmp_to(e, t->vm->cache.rw + stub);
     if (!e->overflow) {
         uint32_t offset = cache_offset(t, e->at);
 
         memcpy(unpinned, &offset, sizeof(offset));
     }
     transfer_link_edge(t, tail->record);
+}
+
+void pin_emit_miss(struct translator *t, const struct tail *tail)
+{
+    if (tail->flags_live)
+        emit_mov(&t->e, HOST_RCX, TEMP2);
+    pin_emit_ask(t, tail, t->vm->stub_pin);
 }
 
 struct host_memory pin_operand(int32_t disp)

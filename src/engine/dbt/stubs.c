@@ -11,6 +11,8 @@
  *     stub_pin            jumped to with TEMP0 = offset from the pinned page, pin_limit,
  *                         resume_offset and unpinned_offset: pins the page there and goes on at
  *                         the former, or if that cannot be at the latter
+ *     stub_share_read     as stub_pin, with TEMP0 = linear address: gets the page into the TLB
+ *     stub_share_write    the same for writes
  *     stub_leave          leaves with the registers already saved
  *     stub_lookup         jumps to the code at TEMP0 by the second jump cache table, or on to
  *     stub_miss           which leaves for the dispatcher to find the code at TEMP0
@@ -101,12 +103,13 @@ static void emit_memory(struct emitter *e, const uint8_t *leave)
     emit_jmp_memory(e, VCPU_FIELD(resume_code));
 }
 
-static void emit_pin(struct emitter *e)
+/* `function`(vCPU, TEMP0) says where to go on. */
+static void emit_ask(struct emitter *e, const void *function)
 {
     emit_save(e);
     emit_load(e, HOST_RDI, VCPU_FIELD(self));
     emit_mov(e, HOST_RSI, TEMP0);
-    emit_call_c(e, (const void *)(uintptr_t)dispatch_pin);
+    emit_call_c(e, function);
     emit_mov(e, TEMP0, HOST_RAX);
     emit_restore(e);
     emit_op_register(e, false, 0xff, 4, TEMP0); /* jmp TEMP0 */
@@ -137,7 +140,11 @@ void stubs_emit(struct dbt_vm *vm)
     vm->stub_memory = (uint32_t)(e.at - cache->rw);
     emit_memory(&e, cache->rw + vm->stub_leave);
     vm->stub_pin = (uint32_t)(e.at - cache->rw);
-    emit_pin(&e);
+    emit_ask(&e, (const void *)(uintptr_t)dispatch_pin);
+    vm->stub_share_read = (uint32_t)(e.at - cache->rw);
+    emit_ask(&e, (const void *)(uintptr_t)dispatch_share_read);
+    vm->stub_share_write = (uint32_t)(e.at - cache->rw);
+    emit_ask(&e, (const void *)(uintptr_t)dispatch_share_write);
     vm->stub_miss = (uint32_t)(e.at - cache->rw);
     emit_jump_miss(&e, vm);
     for (unsigned slot = 0; slot < DBT_MODE_SLOTS; slot++) {

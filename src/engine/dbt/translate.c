@@ -599,6 +599,8 @@ static void emit_tails(struct translator *t)
             access_emit_miss(t, tail);
         else if (tail->kind == TAIL_PIN)
             pin_emit_miss(t, tail);
+        else if (tail->kind == TAIL_SHARE)
+            share_emit_miss(t, tail);
         else
             emit_tail_exit(t, tail);
     }
@@ -640,20 +642,27 @@ static void emit_body(struct translator *t, enum block_end end)
 {
     struct dbt_block *block = t->block;
     const struct pin_zone *zone = t->zone;
+    const struct share_group *group = t->group;
 
     for (unsigned i = 0; i < t->count; i++) {
-        bool native_end;
+        bool native_end, in_group;
 
         t->d = &t->insn[i];
         t->flags_live = t->live_before[i] != 0;
         t->index = i;
         t->at_risk = HOST_NONE;
-        t->spill_keeps = knows_spilled(t->d);
+        while (group < t->group + t->group_count && group->last < i)
+            group++;
+        in_group = group < t->group + t->group_count && group->first <= i;
+        t->shared = in_group && t->shared_insn[i] ? group : NULL;
+        t->spill_keeps = knows_spilled(t->d) && !in_group;
         if (!t->spill_keeps)
             spill_forget(t);
         t->pinned = t->pinned_insn[i];
         if (zone < t->zone + t->zone_count && zone->first == i)
             pin_emit_check(t, zone++);
+        if (in_group && group->first == i)
+            share_emit_check(t, group);
         native_end = !emit_insn(t);
         block->map[i].offset = (int16_t)t->d->offset;
         block->map[i].unsaved = t->at_risk;
@@ -717,7 +726,9 @@ static void translator_init(struct translator *t, struct dbt_vm *vm,
     t->mode = mode;
     t->step = mode & (DBT_MODE_TF | DBT_MODE_ONE | DBT_MODE_DEBUG);
     t->out_of_meta = false;
-    t->count = t->tail_count = t->zone_count = 0;
+    t->count = t->tail_count = t->zone_count = t->group_count = 0;
+    memset(t->shared_insn, 0, sizeof(t->shared_insn));
+    t->shared = NULL;
     memset(t->pinned_insn, 0, sizeof(t->pinned_insn));
     t->pinned = false;
     t->cached = t->at_risk = HOST_NONE;
@@ -756,6 +767,7 @@ struct dbt_block *translate_block(struct dbt_vm *vm, const struct decode_feature
         find_live_flags(&t, end);
         pin_find_zones(&t);
         spill_find_uses(&t);
+        share_find_groups(&t);
     }
     t.block->seen = t.block->length ? t.block->length : 1;
     if (end == END_INVALID || end == END_TOO_LONG || end == END_CROSSING)

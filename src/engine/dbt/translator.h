@@ -5,6 +5,7 @@
  *     access.c     effective addresses and the inline TLB check before a memory access
  *     native.c     instructions re-emitted as themselves with host registers
  *     spill.c      the guest registers that live in memory
+ *     share.c      accesses off unchanged registers that share one check
  *     pin.c        accesses relative to rsp that share one check
  *     stackops.c   push, pop, leave
  *     stringops.c  string instructions without REP
@@ -51,12 +52,13 @@ enum {
 
 /* Code that is reached rarely and lies behind the block. */
 struct tail {
-    enum { TAIL_MISS, TAIL_EXIT, TAIL_PIN } kind;
+    enum { TAIL_MISS, TAIL_EXIT, TAIL_PIN, TAIL_SHARE } kind;
     bool flags_live; /* TAIL_MISS: rcx is in TEMP2, the flags are the guest's; TAIL_EXIT: they are
                         to be put back, see repops.c */
     enum dbt_bank bank;
+    bool write;      /* TAIL_SHARE */
     uint8_t unsaved; /* TAIL_MISS: the guest register that only TEMP2 holds, or HOST_NONE */
-    uint32_t info;   /* TAIL_MISS: for stub_memory; TAIL_PIN: pin_limit */
+    uint32_t info;   /* TAIL_MISS: for stub_memory; TAIL_PIN, TAIL_SHARE: pin_limit */
     uint8_t *site;   /* displacement that must lead here */
     uint8_t *resume; /* TAIL_MISS: where the access goes on */
     struct exit_record *record;
@@ -67,6 +69,15 @@ struct pin_zone {
     unsigned first;
     int32_t low, high;
     bool flags_live; /* there */
+};
+
+/* Some of the instructions first..last access [low, low + size) from the same registers. (share.c)
+ */
+struct share_group {
+    unsigned first, last;
+    int32_t low;
+    uint32_t size;
+    bool write;
 };
 
 struct translator {
@@ -84,7 +95,11 @@ struct translator {
     uint32_t live_before[MAX_BLOCK_INSNS]; /* arithmetic flags that must survive a check there */
     struct pin_zone zone[MAX_BLOCK_INSNS];
     unsigned zone_count;
-    bool pinned_insn[MAX_BLOCK_INSNS];   /* the instruction's stack access lies in a zone */
+    bool pinned_insn[MAX_BLOCK_INSNS]; /* the instruction's stack access lies in a zone */
+    struct share_group group[MAX_BLOCK_INSNS / 2];
+    unsigned group_count;
+    bool shared_insn[MAX_BLOCK_INSNS];   /* the instruction's access belongs to its group */
+    const struct share_group *shared;    /* its group if so, or NULL */
     const struct decoded *d;             /* the instruction being emitted */
     bool flags_live;                     /* at its start */
     bool pinned;                         /* pinned_insn of it */
@@ -140,6 +155,8 @@ void access_emit_miss(struct translator *t, const struct tail *tail);
 void access_load_guest(struct translator *t, enum host_register to, unsigned guest);
 void access_store_guest(struct translator *t, unsigned guest, enum host_register from);
 
+/* TEMP1 = the place of TEMP0's entry in its bank of the TLB. Flags are clobbered. */
+void access_emit_index(struct translator *t);
 /* The bank that the block's accesses use. */
 enum dbt_bank access_bank(const struct translator *t);
 /* Checks an access to [rsp + disp]; returns the operand to make it by, which may use TEMP0. Does
@@ -164,6 +181,16 @@ enum host_register spill_source(struct translator *t, unsigned guest, enum host_
 /* The spilled register gets the value of `from`; TEMP2 if spill_take() was called for it. */
 void spill_store(struct translator *t, unsigned guest, enum host_register from);
 
+/* --- share.c --- */
+
+/* Finds the block's groups; its zones are known. */
+void share_find_groups(struct translator *t);
+/* The check of a group, before its first instruction; and its tail. */
+void share_emit_check(struct translator *t, const struct share_group *group);
+void share_emit_miss(struct translator *t, const struct tail *tail);
+/* The current instruction's memory operand in the group. */
+struct host_memory share_operand(const struct translator *t, const struct share_group *group);
+
 /* --- pin.c --- */
 
 /* Finds the block's zones; the instructions and flag liveness are known. */
@@ -171,6 +198,9 @@ void pin_find_zones(struct translator *t);
 /* The check of a zone, before its first instruction; and its tail. */
 void pin_emit_check(struct translator *t, const struct pin_zone *zone);
 void pin_emit_miss(struct translator *t, const struct tail *tail);
+/* Asks C by one of the stubs for the page; goes on at the tail's resume, or where its record says.
+ */
+void pin_emit_ask(struct translator *t, const struct tail *tail, uint32_t stub);
 /* [rsp + disp] within a zone. */
 struct host_memory pin_operand(int32_t disp);
 
@@ -207,6 +237,7 @@ bool segmented_wraps(const struct translator *t, const struct decoded *d);
 /* Emits the instruction. `prepared`: TEMP0 already holds the host address of the memory operand. */
 void native_emit(struct translator *t, bool prepared);
 struct access native_access(const struct decoded *d);
+bool native_is_moffs(const struct decoded *d);
 void native_emit_lea(struct translator *t);
 void native_emit_bit_memory(struct translator *t);
 void native_emit_xsave(struct translator *t, bool prepared);

@@ -126,7 +126,7 @@ enum dbt_mode {
                                    interrupt shadow */
     DBT_MODE_CROSS = 1u << 18,  /* never in dbt_vcpu.mode: a block of the one instruction that lies
                                    on two pages */
-    DBT_MODE_NO_PIN = 1u << 20, /* never in dbt_vcpu.mode: a block that checks each stack access */
+    DBT_MODE_NO_PIN = 1u << 20, /* never in dbt_vcpu.mode: a block that checks each access */
 };
 
 /*

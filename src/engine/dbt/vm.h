@@ -36,7 +36,8 @@ struct dbt_vm {
     uint32_t stub_exit;   /* TEMP2: exit record's place in meta; leaves to the dispatcher */
     uint32_t stub_memory; /* TLB miss: TEMP0 linear, TEMP2 access; returns TEMP0 host address */
     uint32_t stub_pin;    /* TEMP0: offset from the pinned page, where another page is wanted */
-    uint32_t stub_leave;  /* registers already saved: back to dbt_enter's caller */
+    uint32_t stub_share_read, stub_share_write; /* TEMP0: where a page is wanted in the TLB */
+    uint32_t stub_leave;                  /* registers already saved: back to dbt_enter's caller */
     uint32_t stub_lookup[DBT_MODE_SLOTS]; /* TEMP0: a rip that is not in the first jump table */
     uint32_t stub_miss;                   /* TEMP0: a rip that the dispatcher shall find */
     void (*enter)(struct dbt_vcpu *v, const void *code);
@@ -134,6 +135,9 @@ uint8_t *mmu_access_host(struct dbt_vcpu *v, gva_t address, unsigned size, bool 
 void mmu_drop_writable(struct dbt_vcpu *v, gpa_t page);
 /* The TLB bank that the vCPU's own accesses use now. */
 enum dbt_bank mmu_bank(const struct dbt_vcpu *v);
+/* Sees to it that the page is in the TLB, if that needs neither a fault nor a change to page
+ * tables. */
+bool mmu_ready(struct dbt_vcpu *v, gva_t address, bool write);
 /* Pins the page at `address` if it can be written to without a fault or a change to page tables. */
 bool mmu_pin(struct dbt_vcpu *v, gva_t address);
 
