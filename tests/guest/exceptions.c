@@ -328,11 +328,40 @@ static void double_fault(void)
     set_gate(UD, true, 14, 0, 1);
 }
 
+static void jumps_astray(void)
+{
+    static const uint64_t targets[] = {0x0000800000000000, 0xffff000000000000, 0xdeadbeefdeadbeef};
+    uint8_t *last = page_new();
+
+    for (unsigned i = 0; i < sizeof(targets) / sizeof(targets[0]); i++) {
+        uint64_t target = targets[i];
+
+        TRY("jmp *%0", : : "r"(target));
+        expect_fault("#GP: jump to a non-canonical address", GP, 0);
+        TRY("jmp *%0", : : "m"(target));
+        expect_fault("#GP: jump there by memory", GP, 0);
+        TRY("call *%0", : : "r"(target) : "memory");
+        expect_fault("#GP: call", GP, 0);
+        check_equal("    leaves the stack pointer alone", trap.rsp, trap_rsp);
+        TRY("push %0; " HERE "ret $24", : : "r"(target) : "memory");
+        expect_fault("#GP: return", GP, 0);
+        check_equal("    leaves the stack pointer alone", trap.rsp, trap_rsp - 8);
+    }
+
+    /* Going on behind the last canonical address is another thing. */
+    last[PAGE_SIZE - 1] = 0x90;
+    page_map(not_canonical - PAGE_SIZE, (uint64_t)last, PTE_P | PTE_W);
+    TRY("jmp *%0", : : "r"(not_canonical - 1));
+    check_equal("#GP: behind the end of canonical addresses", trap.vector, GP);
+    check_equal("    at the first that is none", trap.rip, not_canonical);
+}
+
 void guest_main(void)
 {
     divide();
     traps();
     undefined();
+    jumps_astray();
     too_long();
     no_fpu();
     segments();

@@ -1,6 +1,7 @@
 /* The dispatcher; see dispatch.h. */
 #include "engine/dbt/dispatch.h"
 #include "engine/dbt/debug.h"
+#include "engine/dbt/operand.h"
 #include "engine/dbt/trace.h"
 #include "x86/arch.h"
 
@@ -167,6 +168,19 @@ static bool is_debugged(const struct dbt_vcpu *v)
     return v->data_breakpoints || v->runtime->debugger.active;
 }
 
+/* #GP(0) for a jump to a non-canonical address: at the jump, if that is known. */
+static enum dbt_result jump_astray(struct dbt_vcpu *v)
+{
+    uint32_t branch = v->branch;
+
+    /* A jump to the address that the first table has may have left no note. */
+    if ((branch & DBT_BRANCH_KNOWN) && v->scratch[0] != -DBT_JUMP_FIRST) {
+        v->rip = rip_at(v, (int32_t)(branch & (GUEST_PAGE_SIZE - 1)));
+        v->gpr[X86_RSP] -= (uint64_t)((int32_t)branch >> DBT_BRANCH_POPPED_SHIFT);
+    }
+    return dbt_raise_error(v, X86_VECTOR_GP, 0);
+}
+
 /* What one exit led to. DBT_NEXT: go on at *code, which the record gives. */
 static enum dbt_result handle_record(struct dbt_vcpu *v, const struct exit_record *record,
                                      const void **code, const struct insn **in_c)
@@ -178,6 +192,10 @@ static enum dbt_result handle_record(struct dbt_vcpu *v, const struct exit_recor
     v->runtime->counters.exits[record->kind]++;
     v->rip = record->kind == EXIT_LOOKUP ? dbt_rip_of(v, v->scratch[0]) : rip_at(v, record->offset);
     switch ((enum exit_kind)record->kind) {
+    case EXIT_LOOKUP:
+        if ((v->mode & DBT_MODE_CODE64) && !is_canonical(v->rip))
+            return jump_astray(v);
+        return DBT_JUMP;
     case EXIT_CHAIN:
         if (!atomic_load_explicit(&v->attention, memory_order_relaxed))
             runtime_link(v, record);

@@ -302,9 +302,8 @@ static void jump_clear(struct dbt_vcpu *v, unsigned slot)
         for (unsigned level = 0; level < DBT_JUMP_LEVELS; level++) {
             for (unsigned i = 0; i < DBT_JUMP_SIZE; i++)
                 v->jump[level][slot][i].neg_linear = DBT_JUMP_INVALID;
-            /* Minus DBT_JUMP_INVALID is an address that a guest can jump to, though not one that
-             * exists. */
-            v->jump[level][slot][0].code = v->vm->cache.rx + v->vm->stub_miss;
+            v->jump[level][slot][0] = (struct dbt_jump_entry){
+                .neg_linear = DBT_JUMP_FIRST, .code = v->vm->cache.rx + v->vm->stub_miss};
         }
     r->jump_dirty &= ~(1u << slot);
     local_list_clear(&r->jump_local[slot]);

@@ -15,6 +15,7 @@
  *     stub_share_write    the same for writes
  *     stub_leave          leaves with the registers already saved
  *     stub_lookup         jumps to the code at TEMP0 by the second jump cache table, or on to
+ *     stub_lookup_direct  the same for a target that is part of the code
  *     stub_miss           which leaves for the dispatcher to find the code at TEMP0
  *
  * The vector state is not touched here.
@@ -148,8 +149,10 @@ void stubs_emit(struct dbt_vm *vm)
     vm->stub_miss = (uint32_t)(e.at - cache->rw);
     emit_jump_miss(&e, vm);
     for (unsigned slot = 0; slot < DBT_MODE_SLOTS; slot++) {
+        vm->stub_lookup_direct[slot] = (uint32_t)(e.at - cache->rw);
+        emit_store32_imm(&e, VCPU_FIELD(branch), 0);
         vm->stub_lookup[slot] = (uint32_t)(e.at - cache->rw);
-        transfer_emit_look_up(&e, 1, slot, cache->rw + vm->stub_miss);
+        emit_link(transfer_emit_look_up(&e, 1, slot), cache->rw + vm->stub_miss);
     }
     cache->stubs_end = cache->used = (uint32_t)ALIGN_UP((uintptr_t)(e.at - cache->rw), 64);
     memcpy(&vm->enter, &enter, sizeof(vm->enter)); /* data to function pointer */

@@ -16,6 +16,10 @@
  *
  * stub_lookup does the same with the second table, and then leaves for the dispatcher. None of it
  * touches the guest's flags.
+ *
+ * A jump to a non-canonical address faults where it is, not where it leads. Since such an address
+ * is never in the tables, a jump through a register or memory that misses notes in
+ * dbt_vcpu.branch what the dispatcher needs to take it back.
  */
 #include "engine/dbt/translator.h"
 
@@ -34,8 +38,10 @@ static struct host_memory jump_field(unsigned level, unsigned slot, size_t field
     };
 }
 
-void transfer_emit_look_up(struct emitter *e, unsigned level, unsigned slot, const uint8_t *miss)
+uint8_t *transfer_emit_look_up(struct emitter *e, unsigned level, unsigned slot)
 {
+    uint8_t *miss;
+
     emit_pext_memory(e, TEMP1, TEMP0, VCPU_FIELD(jump_mask[level]));
     emit_lea32(e, TEMP1, (struct host_memory){.base = TEMP1, .index = TEMP1, .scale = 1});
     emit_mov(e, TEMP2, HOST_RCX);
@@ -43,9 +49,10 @@ void transfer_emit_look_up(struct emitter *e, unsigned level, unsigned slot, con
     emit_lea(e, HOST_RCX, (struct host_memory){.base = HOST_RCX, .index = TEMP0, .scale = 1});
     emit_jrcxz(e, 3 + 5);
     emit_mov(e, HOST_RCX, TEMP2); /* 3 bytes */
-    emit_jmp_to(e, miss);
+    miss = emit_jmp32(e);         /* 5 */
     emit_mov(e, HOST_RCX, TEMP2);
     emit_jmp_memory(e, jump_field(level, slot, offsetof(struct dbt_jump_entry, code)));
+    return miss;
 }
 
 static bool same_page(int32_t offset)
@@ -67,10 +74,41 @@ void transfer_emit_dispatch(struct translator *t)
 {
     const struct dbt_vm *vm = t->vm;
 
-    if (t->step)
+    uint8_t *miss;
+
+    if (t->step) {
+        emit_store32_imm(&t->e, VCPU_FIELD(branch), 0);
         emit_jmp_to(&t->e, vm->cache.rw + vm->stub_miss);
-    else
-        transfer_emit_look_up(&t->e, 0, t->slot, vm->cache.rw + vm->stub_lookup[t->slot]);
+        return;
+    }
+    miss = transfer_emit_look_up(&t->e, 0, t->slot);
+    if (!t->e.overflow)
+        emit_link(miss, vm->cache.rw + vm->stub_lookup_direct[t->slot]);
+}
+
+/* The same for a jump through a register or memory, which has added `popped` to the stack pointer.
+ */
+static void dispatch_indirect(struct translator *t, int32_t popped)
+{
+    uint32_t branch =
+        DBT_BRANCH_KNOWN | (uint32_t)t->d->offset | (uint32_t)popped << DBT_BRANCH_POPPED_SHIFT;
+
+    if (!is_code64(t)) {
+        transfer_emit_dispatch(t);
+    } else if (t->step) {
+        emit_store32_imm(&t->e, VCPU_FIELD(branch), branch);
+        emit_jmp_to(&t->e, t->vm->cache.rw + t->vm->stub_miss);
+    } else {
+        uint8_t *miss = transfer_emit_look_up(&t->e, 0, t->slot);
+
+        t->tail[t->tail_count++] = (struct tail){.kind = TAIL_BRANCH, .site = miss, .info = branch};
+    }
+}
+
+void transfer_emit_miss(struct translator *t, const struct tail *tail)
+{
+    emit_store32_imm(&t->e, VCPU_FIELD(branch), tail->info);
+    emit_jmp_to(&t->e, t->vm->cache.rw + t->vm->stub_lookup[t->slot]);
 }
 
 void transfer_link_edge(struct translator *t, struct exit_record *record)
@@ -205,14 +243,16 @@ static void emit_indirect(struct translator *t, bool call)
         if (call)
             stack_adjust(t, -(int32_t)natural_size(t));
     }
-    transfer_emit_dispatch(t);
+    dispatch_indirect(t, call ? -(int32_t)natural_size(t) : 0);
 }
 
 static void emit_return(struct translator *t)
 {
+    int32_t popped = (int32_t)(natural_size(t) + (t->d->z.raw.imm[0].value.u & 0xffff));
+
     load_target(t, access_stack(t, 0, (struct access){.size = natural_size(t)}));
-    stack_adjust(t, (int32_t)(natural_size(t) + (t->d->z.raw.imm[0].value.u & 0xffff)));
-    transfer_emit_dispatch(t);
+    stack_adjust(t, popped);
+    dispatch_indirect(t, popped);
 }
 
 /* jrcxz and loop share a test of rcx that leaves the flags alone. */

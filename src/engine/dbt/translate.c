@@ -601,6 +601,8 @@ static void emit_tails(struct translator *t)
             pin_emit_miss(t, tail);
         else if (tail->kind == TAIL_SHARE)
             share_emit_miss(t, tail);
+        else if (tail->kind == TAIL_BRANCH)
+            transfer_emit_miss(t, tail);
         else
             emit_tail_exit(t, tail);
     }

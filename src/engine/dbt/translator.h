@@ -52,13 +52,14 @@ enum {
 
 /* Code that is reached rarely and lies behind the block. */
 struct tail {
-    enum { TAIL_MISS, TAIL_EXIT, TAIL_PIN, TAIL_SHARE } kind;
+    enum { TAIL_MISS, TAIL_EXIT, TAIL_PIN, TAIL_SHARE, TAIL_BRANCH } kind;
     bool flags_live; /* TAIL_MISS: rcx is in TEMP2, the flags are the guest's; TAIL_EXIT: they are
                         to be put back, see repops.c */
     enum dbt_bank bank;
     bool write;      /* TAIL_SHARE */
     uint8_t unsaved; /* TAIL_MISS: the guest register that only TEMP2 holds, or HOST_NONE */
-    uint32_t info;   /* TAIL_MISS: for stub_memory; TAIL_PIN, TAIL_SHARE: pin_limit */
+    uint32_t info;   /* TAIL_MISS: for stub_memory; TAIL_PIN, TAIL_SHARE: pin_limit;
+                        TAIL_BRANCH: dbt_vcpu.branch */
     uint8_t *site;   /* displacement that must lead here */
     uint8_t *resume; /* TAIL_MISS: where the access goes on */
     struct exit_record *record;
@@ -279,8 +280,10 @@ void transfer_link_site(struct translator *t, uint8_t *site, int32_t target);
 void transfer_link_edge(struct translator *t, struct exit_record *record);
 /* The target's linear address is in TEMP0. */
 void transfer_emit_dispatch(struct translator *t);
-/* The same by one jump cache table, else to `miss`. */
-void transfer_emit_look_up(struct emitter *e, unsigned level, unsigned slot, const uint8_t *miss);
+/* The same by one jump cache table. Returns the displacement that is to lead on from there. */
+uint8_t *transfer_emit_look_up(struct emitter *e, unsigned level, unsigned slot);
+/* The tail of a jump through a register or memory that is not in the first table. */
+void transfer_emit_miss(struct translator *t, const struct tail *tail);
 /* Poll for attention at the start of a block that closes a loop. */
 void transfer_emit_poll(struct translator *t, bool flags_live);
 

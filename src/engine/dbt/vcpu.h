@@ -74,10 +74,17 @@ struct dbt_jump_entry {
 /* The bits of the address that make the index in each table, for pext. */
 #define DBT_JUMP_MASK_FIRST 0x00fffcull
 #define DBT_JUMP_MASK_SECOND 0x7f01fcull
-/* Minus a non-canonical address with index 0. Its entry, the only one where a jump there looks,
- * always has the code of stub_miss, which takes it to the dispatcher. */
+/* Minus a non-canonical address with index 0, and another one, which is in the entry with that
+ * index: a jump to the former finds nothing there, and one to the latter looks there only when
+ * jump_mask is 0. Should it, the entry's code is stub_miss, which leads to the dispatcher. */
 #define DBT_JUMP_INVALID 0x0001000000000000ull
+#define DBT_JUMP_FIRST 0x0000fffffffffffcull
 #define DBT_MODE_SLOTS 16
+
+/* dbt_vcpu.branch: 0, or the page offset of the jump through a register or memory, with what it has
+ * added to RSP (signed, in the upper bits). */
+#define DBT_BRANCH_KNOWN (1u << 12)
+#define DBT_BRANCH_POPPED_SHIFT 13
 
 static inline unsigned dbt_jump_index(unsigned level, gva_t linear)
 {
@@ -164,6 +171,7 @@ struct dbt_vcpu {
     struct dbt_segment_ends ends;
     uint64_t arith_mask;       /* DBT_ARITH_FLAGS */
     uint64_t page_number_mask; /* ~0xfff */
+    uint32_t branch; /* of the jump that the first jump cache table missed: DBT_BRANCH_* */
     uint64_t scratch[8];
     uint64_t tsc_offset; /* guest TSC = host TSC + this */
     void *host_stack;    /* the run loop's stack pointer, 16-byte aligned, to leave from anywhere */

@@ -39,7 +39,8 @@ struct dbt_vm {
     uint32_t stub_share_read, stub_share_write; /* TEMP0: where a page is wanted in the TLB */
     uint32_t stub_leave;                  /* registers already saved: back to dbt_enter's caller */
     uint32_t stub_lookup[DBT_MODE_SLOTS]; /* TEMP0: a rip that is not in the first jump table */
-    uint32_t stub_miss;                   /* TEMP0: a rip that the dispatcher shall find */
+    uint32_t stub_lookup_direct[DBT_MODE_SLOTS]; /* the same, but `branch` is to be 0 */
+    uint32_t stub_miss;                          /* TEMP0: a rip that the dispatcher shall find */
     void (*enter)(struct dbt_vcpu *v, const void *code);
     uint32_t modes[DBT_MODE_SLOTS]; /* mode of each jump cache slot in use */
     _Atomic unsigned mode_count;
