@@ -284,7 +284,16 @@ static enum insn_class classify(const struct decoded *d, const struct decode_fea
     case ZYDIS_MNEMONIC_XSAVEOPT64:
     case ZYDIS_MNEMONIC_XRSTOR:
     case ZYDIS_MNEMONIC_XRSTOR64:
-        return INSN_XSAVE;
+    case ZYDIS_MNEMONIC_FXSAVE:
+    case ZYDIS_MNEMONIC_FXSAVE64:
+    case ZYDIS_MNEMONIC_FXRSTOR:
+    case ZYDIS_MNEMONIC_FXRSTOR64:
+    case ZYDIS_MNEMONIC_FNSTENV:
+    case ZYDIS_MNEMONIC_FNSAVE:
+    case ZYDIS_MNEMONIC_FLDENV:
+    case ZYDIS_MNEMONIC_FRSTOR:
+    case ZYDIS_MNEMONIC_FNINIT:
+        return INSN_IMAGE;
     case ZYDIS_MNEMONIC_CLI:
         return (mode & DBT_MODE_CPL_MASK) == 0 && !(mode & DBT_MODE_VM86) ? INSN_CLI : in_c(d);
     case ZYDIS_MNEMONIC_STI:
@@ -326,10 +335,6 @@ static enum insn_class classify(const struct decoded *d, const struct decode_fea
     case ZYDIS_MNEMONIC_STMXCSR:
     case ZYDIS_MNEMONIC_VLDMXCSR:
     case ZYDIS_MNEMONIC_VSTMXCSR:
-    case ZYDIS_MNEMONIC_FXSAVE:
-    case ZYDIS_MNEMONIC_FXSAVE64:
-    case ZYDIS_MNEMONIC_FXRSTOR:
-    case ZYDIS_MNEMONIC_FXRSTOR64:
     case ZYDIS_MNEMONIC_EMMS:
         return INSN_NATIVE;
     case ZYDIS_MNEMONIC_MASKMOVQ:
@@ -558,16 +563,15 @@ bool decode_is_x87(const struct decoded *d)
     return false;
 }
 
-bool decode_is_state_image(const struct decoded *d)
+bool decode_is_xsave(const struct decoded *d)
 {
-    switch (d->z.mnemonic) {
-    case ZYDIS_MNEMONIC_FXSAVE:
-    case ZYDIS_MNEMONIC_FXSAVE64:
-    case ZYDIS_MNEMONIC_FXRSTOR:
-    case ZYDIS_MNEMONIC_FXRSTOR64:
-        return true;
+    switch (d->z.meta.isa_ext) {
+    case ZYDIS_ISA_EXT_XSAVE:
+    case ZYDIS_ISA_EXT_XSAVEC:
+    case ZYDIS_ISA_EXT_XSAVEOPT:
+        return d->class == INSN_IMAGE;
     default:
-        return d->class == INSN_XSAVE;
+        return false;
     }
 }
 

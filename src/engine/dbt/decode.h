@@ -37,7 +37,7 @@ enum insn_class {
     INSN_LOOP,
     INSN_RET,
     INSN_BIT_MEMORY, /* bt/bts/btr/btc memory, register: the bit offset moves the address */
-    INSN_XSAVE,      /* the XSAVE family: the component mask is the guest's */
+    INSN_IMAGE,      /* FXSAVE, XSAVE, FNSTENV and the like: inline in the forms that matter */
     INSN_CLI,
     INSN_STI,
     INSN_STAC, /* only where SMAP is on */
@@ -78,8 +78,8 @@ bool decode_one(struct decoded *d, const struct decode_features *features, uint3
 /* Whether it is an x87 or MMX instruction (with a memory operand), which raises #MF if an exception
  * is pending before all else. */
 bool decode_is_x87(const struct decoded *d);
-/* Whether it saves or loads FXSAVE's or XSAVE's image. */
-bool decode_is_state_image(const struct decoded *d);
+/* Whether it is of the XSAVE family, with its mask of components in edx:eax. */
+bool decode_is_xsave(const struct decoded *d);
 
 /* The form that insn_execute() takes. */
 void decode_to_insn(const struct decoded *d, const uint8_t *bytes, struct insn *insn);

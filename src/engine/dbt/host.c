@@ -19,6 +19,9 @@ struct feature_word {
 
 #define BIT(n) (1u << (n))
 
+/* 80000008.EBX: x87 pointers are saved whether or not an exception is pending. */
+#define AMD_XSAVEERPTR BIT(2)
+
 static const struct feature_word feature_words[] = {
     /* sse3 pclmulqdq ssse3 fma cx16 sse4.1 sse4.2 movbe popcnt aes xsave avx f16c rdrand |
      * pcid x2apic tsc-deadline */
@@ -151,7 +154,8 @@ void host_supported_cpuid(struct x86_cpuid *table)
     if (is_amd())
         filter_leaf(table, 0x80000021, false);
     host_cpuid(0x80000008, 0, out);
-    out[1] = out[2] = out[3] = 0;
+    out[1] &= AMD_XSAVEERPTR;
+    out[2] = out[3] = 0;
     add_leaf(table, 0x80000008, 0, false, out);
 }
 

@@ -12,6 +12,7 @@
  * Encodings: Intel SDM volume 2, chapter 2.
  */
 #include "engine/dbt/translator.h"
+#include "engine/dbt/x87.h"
 
 /* The places where an encoding names a register. */
 enum field { FIELD_REG, FIELD_RM, FIELD_VVVV, FIELD_OPCODE, FIELD_COUNT };
@@ -573,6 +574,8 @@ void native_emit(struct translator *t, bool prepared)
     for (unsigned f = 0; f < FIELD_COUNT; f++)
         if (borrows(&enc.field[f]) && enc.field[f].written && enc.field[f].host != TEMP2)
             access_store_guest(t, enc.field[f].number, enc.field[f].host);
+    if (!prepared)
+        x87_emit_note(t);
 }
 
 void native_emit_lea(struct translator *t)

@@ -129,10 +129,9 @@ void dbt_simd_unload(struct dbt_vcpu *v)
     if (!v->simd_live)
         return;
     v->simd_live = 0;
-    __asm__ volatile("xsave64 %0\n\tfninit\n\tldmxcsr %1\n\tvzeroupper"
-                     : "+m"(v->xsave)
-                     : "m"(mxcsr), "a"(7), "d"(0)
-                     : "memory");
+    __asm__ volatile("xsave64 %0" : "+m"(v->xsave) : "a"(7), "d"(0) : "memory");
+    x87_sync(v);
+    __asm__ volatile("fninit\n\tldmxcsr %0\n\tvzeroupper" : : "m"(mxcsr) : "memory");
 }
 
 /* --- finding code --- */

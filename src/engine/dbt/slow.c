@@ -10,6 +10,7 @@
  * small table per vCPU, by their bytes.
  *
  * Gathers and masked byte stores touch several places each; they are done element by element here.
+ * Images of the vector state are a matter of images.c.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -17,23 +18,10 @@
 #include "engine/dbt/dispatch.h"
 #include "engine/dbt/operand.h"
 #include "engine/dbt/segment.h"
-#include "engine/dbt/translator.h"
+#include "engine/dbt/slow.h"
+#include "engine/dbt/x87.h"
 
 #define SLOW_ENTRIES 256
-
-#define FSW_TOP 0x3800
-#define FSW_ES 0x0080
-
-struct slow_entry {
-    uint8_t bytes[15];
-    uint8_t length;
-    uint32_t mode;
-    uint32_t generation; /* of the code cache, for the thunk */
-    uint32_t thunk;      /* 0: none yet */
-    bool valid;
-    struct decoded decoded;
-    struct insn insn;
-};
 
 struct slow_cache {
     struct slow_entry entry[SLOW_ENTRIES];
@@ -154,7 +142,7 @@ static bool make_thunk(struct dbt_vcpu *v, struct slow_entry *e)
     return e->thunk;
 }
 
-static enum dbt_result run_thunk(struct dbt_vcpu *v, struct slow_entry *e, void *buffer)
+enum dbt_result slow_run_thunk(struct dbt_vcpu *v, struct slow_entry *e, void *buffer)
 {
     struct dbt_runtime *r = v->runtime;
 
@@ -172,8 +160,8 @@ static enum dbt_result run_thunk(struct dbt_vcpu *v, struct slow_entry *e, void 
 }
 
 /* Linear address of the memory operand, which may be moved by `adjust` bytes. */
-static enum dbt_result linear_of(struct dbt_vcpu *v, const struct insn *insn, int64_t adjust,
-                                 unsigned size, unsigned access, gva_t *linear)
+enum dbt_result slow_linear(struct dbt_vcpu *v, const struct insn *insn, int64_t adjust,
+                            unsigned size, unsigned access, gva_t *linear)
 {
     uint64_t offset = operand_offset(v, insn) + (uint64_t)adjust;
 
@@ -196,10 +184,6 @@ static unsigned required_alignment(const struct decoded *d, unsigned size)
     case ZYDIS_MNEMONIC_PCMPISTRI:
     case ZYDIS_MNEMONIC_PCMPISTRM:
         return 1;
-    case ZYDIS_MNEMONIC_FXSAVE:
-    case ZYDIS_MNEMONIC_FXSAVE64:
-    case ZYDIS_MNEMONIC_FXRSTOR:
-    case ZYDIS_MNEMONIC_FXRSTOR64:
     case ZYDIS_MNEMONIC_CMPXCHG16B:
         return 16;
     case ZYDIS_MNEMONIC_VMOVAPS:
@@ -213,8 +197,6 @@ static unsigned required_alignment(const struct decoded *d, unsigned size)
     default:
         break;
     }
-    if (d->class == INSN_XSAVE)
-        return 64;
     /* Legacy SSE operands of 16 bytes; x87 and MMX ones are free, and SHA's on some processors. */
     if (d->z.encoding == ZYDIS_INSTRUCTION_ENCODING_LEGACY && size == 16 &&
         d->z.meta.isa_ext != ZYDIS_ISA_EXT_X87 && d->z.meta.isa_ext != ZYDIS_ISA_EXT_SHA)
@@ -240,66 +222,6 @@ static uint8_t *operand_in_place(struct dbt_vcpu *v, struct slow_entry *e, gva_t
     return NULL;
 }
 
-static uint16_t x87_status(const struct dbt_vcpu *v)
-{
-    return (uint16_t)(v->xsave[XSAVE_FSW] | v->xsave[XSAVE_FSW + 1] << 8);
-}
-
-/* How much of its area XSAVE or XRSTOR touches: the last component only if it is asked for. */
-static unsigned xsave_size(const struct dbt_vcpu *v)
-{
-    return v->gpr[X86_RAX] & v->xcr0 & X86_XCR0_AVX ? DBT_XSAVE_SIZE : XSAVE_LEGACY_SIZE;
-}
-
-/* #GP(0) for XRSTOR of an image whose header names components that the guest's XCR0 lacks. */
-static enum dbt_result check_header(struct dbt_vcpu *v, const struct decoded *d,
-                                    const uint8_t *image)
-{
-    uint64_t named[2];
-
-    if (d->class != INSN_XSAVE || native_access(d).write)
-        return DBT_NEXT;
-    memcpy(named, image + XSAVE_XSTATE_BV, sizeof(named));
-    return (named[0] | named[1]) & v->xcr0_absent ? dbt_raise_error(v, X86_VECTOR_GP, 0) : DBT_NEXT;
-}
-
-/* XMM8 to XMM15 and the upper halves of YMM8 to YMM15, which only 64-bit code has. */
-struct high_registers {
-    uint8_t xmm[128], ymm[128];
-};
-
-static void high_registers_take(struct high_registers *to, const uint8_t *image, bool ymm)
-{
-    memcpy(to->xmm, image + XSAVE_XMM + 128, sizeof(to->xmm));
-    if (ymm)
-        memcpy(to->ymm, image + XSAVE_YMM_HIGH + 128, sizeof(to->ymm));
-}
-
-static void high_registers_put(const struct high_registers *from, uint8_t *image, bool ymm)
-{
-    memcpy(image + XSAVE_XMM + 128, from->xmm, sizeof(from->xmm));
-    if (ymm)
-        memcpy(image + XSAVE_YMM_HIGH + 128, from->ymm, sizeof(from->ymm));
-}
-
-/* The thunk of FXSAVE, XSAVE, FXRSTOR or XRSTOR in 32- or 16-bit code, with the image in a buffer:
- * the registers that such code does not have stay as they are, in the image and in the CPU. */
-static enum dbt_result run_short_image(struct dbt_vcpu *v, struct slow_entry *e, uint8_t *buffer,
-                                       unsigned size)
-{
-    bool ymm = size == DBT_XSAVE_SIZE;
-    struct high_registers image, registers;
-
-    high_registers_take(&image, buffer, ymm);
-    high_registers_take(&registers, v->xsave, true);
-    if (run_thunk(v, e, buffer) == DBT_FAULT)
-        return DBT_FAULT;
-    high_registers_put(&image, buffer, ymm);
-    high_registers_put(&registers, v->xsave, true);
-    v->xsave[XSAVE_XSTATE_BV] |= X86_XCR0_SSE | X86_XCR0_AVX;
-    return DBT_NEXT;
-}
-
 /* A native instruction with a memory operand. */
 static enum dbt_result execute_with_memory(struct dbt_vcpu *v, struct slow_entry *e)
 {
@@ -307,15 +229,11 @@ static enum dbt_result execute_with_memory(struct dbt_vcpu *v, struct slow_entry
     struct access access = native_access(d);
     bool read =
         d->memory->actions & (ZYDIS_OPERAND_ACTION_MASK_READ | ZYDIS_OPERAND_ACTION_CONDWRITE);
-    bool short_image = decode_is_state_image(d) && !(v->mode & DBT_MODE_CODE64);
     uint8_t *buffer;
-    enum dbt_result result;
     gva_t linear;
 
     if (decode_is_x87(d) && (x87_status(v) & FSW_ES))
         return dbt_raise(v, X86_VECTOR_MF);
-    if (d->class == INSN_XSAVE)
-        access.size = xsave_size(v);
     if (access.size > 64 || d->z.meta.isa_ext == ZYDIS_ISA_EXT_X87)
         read = true; /* parts of a large image may stay as they are, and all if there is an
                         unmasked exception */
@@ -324,13 +242,14 @@ static enum dbt_result execute_with_memory(struct dbt_vcpu *v, struct slow_entry
     if ((v->segment[e->insn.memory.segment].base + operand_offset(v, &e->insn)) &
         (required_alignment(d, access.size) - 1))
         return dbt_raise_error(v, X86_VECTOR_GP, 0);
-    if (linear_of(v, &e->insn, 0, access.size, access.write ? MMU_WRITE : MMU_READ, &linear) ==
+    if (slow_linear(v, &e->insn, 0, access.size, access.write ? MMU_WRITE : MMU_READ, &linear) ==
         DBT_FAULT)
         return DBT_FAULT;
-    buffer = short_image ? NULL : operand_in_place(v, e, linear, access);
+    buffer = operand_in_place(v, e, linear, access);
     if (buffer) {
-        if (check_header(v, d, buffer) == DBT_FAULT || run_thunk(v, e, buffer) == DBT_FAULT)
+        if (slow_run_thunk(v, e, buffer) == DBT_FAULT)
             return DBT_FAULT;
+        x87_note(v, d, &e->insn);
         return insn_next_block(v, &e->insn);
     }
     /* The same place in a line as in the guest, for instructions that check alignment. */
@@ -339,13 +258,11 @@ static enum dbt_result execute_with_memory(struct dbt_vcpu *v, struct slow_entry
         return DBT_FAULT;
     if (read && mmu_read(v, linear, buffer, access.size, MMU_READ) == DBT_FAULT)
         return DBT_FAULT;
-    if (check_header(v, d, buffer) == DBT_FAULT)
-        return DBT_FAULT;
-    result = short_image ? run_short_image(v, e, buffer, access.size) : run_thunk(v, e, buffer);
-    if (result == DBT_FAULT)
+    if (slow_run_thunk(v, e, buffer) == DBT_FAULT)
         return DBT_FAULT;
     if (access.write && mmu_write(v, linear, buffer, access.size, MMU_WRITE) == DBT_FAULT)
         return DBT_FAULT;
+    x87_note(v, d, &e->insn);
     return insn_next_block(v, &e->insn);
 }
 
@@ -379,7 +296,7 @@ static enum dbt_result execute_bit(struct dbt_vcpu *v, const struct slow_entry *
     enum dbt_result result;
     gva_t linear;
 
-    if (linear_of(v, insn, adjust, size, write ? MMU_WRITE : MMU_READ, &linear) == DBT_FAULT)
+    if (slow_linear(v, insn, adjust, size, write ? MMU_WRITE : MMU_READ, &linear) == DBT_FAULT)
         return DBT_FAULT;
     if (write && mmu_probe_write(v, linear, size, MMU_WRITE) == DBT_FAULT)
         return DBT_FAULT;
@@ -451,7 +368,7 @@ static enum dbt_result execute_masked_move(struct dbt_vcpu *v, const struct slow
 
             if (!(mask[i + element - 1] & 0x80))
                 continue;
-            result = linear_of(v, &e->insn, i, element, store ? MMU_WRITE : MMU_READ, &linear);
+            result = slow_linear(v, &e->insn, i, element, store ? MMU_WRITE : MMU_READ, &linear);
             if (result != DBT_FAULT)
                 result = !store      ? mmu_read(v, linear, value + i, element, MMU_READ)
                          : pass == 0 ? mmu_probe_write(v, linear, element, MMU_WRITE)
@@ -515,7 +432,7 @@ static enum dbt_result execute_gather(struct dbt_vcpu *v, const struct slow_entr
             memcpy(&narrow, indices + i * 4, 4);
             place = narrow;
         }
-        outcome = linear_of(v, &base, place * e->insn.memory.scale, element, MMU_READ, &linear);
+        outcome = slow_linear(v, &base, place * e->insn.memory.scale, element, MMU_READ, &linear);
         if (outcome != DBT_FAULT)
             outcome = mmu_read(v, linear, result + i * element, element, MMU_READ);
         if (outcome == DBT_FAULT)
@@ -616,17 +533,20 @@ enum dbt_result slow_execute(struct dbt_vcpu *v)
         return e->decoded.z.meta.category == ZYDIS_CATEGORY_AVX2GATHER ? execute_gather(v, e)
                                                                        : execute_masked_store(v, e);
     case INSN_NATIVE:
-    case INSN_XSAVE: {
+    case INSN_IMAGE: {
         enum dbt_result off = translate_unit_check(v, &e->decoded);
 
         if (off == DBT_FAULT)
             return off;
+        if (e->decoded.class == INSN_IMAGE)
+            return images_execute(v, e);
         if (is_masked_move(&e->decoded))
             return execute_masked_move(v, e);
         if (e->decoded.memory)
             return execute_with_memory(v, e);
-        if (run_thunk(v, e, v->runtime->bounce) == DBT_FAULT)
+        if (slow_run_thunk(v, e, v->runtime->bounce) == DBT_FAULT)
             return DBT_FAULT;
+        x87_note(v, &e->decoded, &e->insn);
         return insn_next_block(v, &e->insn);
     }
     default:

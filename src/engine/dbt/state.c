@@ -61,6 +61,7 @@ void dbt_load_state(struct dbt_vcpu *v, const struct x86_vcpu_state *state, unsi
         /* No more than DBT_XSAVE_SIZE has room for. */
         dbt_set_xcr0(v, (state->xcr0 & (X86_XCR0_SSE | X86_XCR0_AVX)) | X86_XCR0_X87);
         v->simd_live = 0;
+        x87_load(v);
     }
     if (mask & X86_STATE_DEBUG) {
         memcpy(v->dr, state->dr, sizeof(v->dr));

@@ -10,6 +10,7 @@
 
 #include "engine/dbt/dispatch.h"
 #include "engine/dbt/translator.h"
+#include "engine/dbt/x87.h"
 #include "x86/arch.h"
 
 #define PEEK_INSNS 6
@@ -62,7 +63,7 @@ static bool ends_block(const struct decoded *d)
     case INSN_SEGMENT_STORE:
     case INSN_SEGMENT_LOAD:
     case INSN_BIT_MEMORY:
-    case INSN_XSAVE:
+    case INSN_IMAGE:
     case INSN_REP:
     case INSN_STAC:
     case INSN_CLAC:
@@ -473,10 +474,22 @@ static void emit_unit_off(struct translator *t)
     translator_emit_exit(t, record);
 }
 
-/* FXSAVE, XSAVE and the like outside 64-bit code leave half of the registers alone. */
-static bool is_short_image(const struct translator *t)
+/* Saving and loading the vector state in the form that 64-bit systems use; false for the others. */
+static bool emit_image(struct translator *t)
 {
-    return !is_code64(t) && decode_is_state_image(t->d);
+    const struct decoded *d = t->d;
+
+    if (!is_code64(t) || !d->z.raw.rex.W || !d->memory || d->z.meta.isa_ext == ZYDIS_ISA_EXT_X87 ||
+        (t->mode & DBT_MODE_ALIGN))
+        return false;
+    x87_emit_check(t);
+    if (decode_is_xsave(d))
+        native_emit_xsave(t, false);
+    else
+        native_emit(t, false);
+    if (!(d->memory->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE))
+        emit_store8_imm(&t->e, VCPU_FIELD(x87.loaded), 1);
+    return true;
 }
 
 /* Emits one instruction; false when the block ends here because only slow.c can do it. */
@@ -484,7 +497,7 @@ static bool emit_insn(struct translator *t)
 {
     switch (t->d->class) {
     case INSN_NATIVE:
-        if (((t->mode & DBT_MODE_ALIGN) && t->d->memory) || is_short_image(t)) {
+        if ((t->mode & DBT_MODE_ALIGN) && t->d->memory) {
             emit_slow(t);
             return false;
         }
@@ -542,13 +555,11 @@ static bool emit_insn(struct translator *t)
         }
         native_emit_bit_memory(t);
         return true;
-    case INSN_XSAVE:
-        if (is_short_image(t)) {
-            emit_slow(t);
-            return false;
-        }
-        native_emit_xsave(t, false);
-        return true;
+    case INSN_IMAGE:
+        if (emit_image(t))
+            return true;
+        emit_slow(t);
+        return false;
     case INSN_REP:
         emit_rep(t);
         return true;
@@ -736,6 +747,7 @@ static void translator_init(struct translator *t, struct dbt_vm *vm,
     t->cached = t->at_risk = HOST_NONE;
     t->dirty = t->spill_keeps = false;
     t->index = 0;
+    t->x87_noted = false;
     t->e = (struct emitter){
         .at = vm->cache.rw + ALIGN_UP(vm->cache.used, 16u),
         .end = vm->cache.rw + vm->cache.size,
@@ -831,7 +843,7 @@ uint32_t translate_thunk(struct dbt_vm *vm, const struct decode_features *featur
     t.flags_live = true;
     start = cache_offset(&t, t.e.at);
     emit_load(&t.e, TEMP0, VCPU_FIELD(scratch[1]));
-    if (d->class == INSN_XSAVE)
+    if (decode_is_xsave(d))
         native_emit_xsave(&t, true);
     else
         native_emit(&t, true);

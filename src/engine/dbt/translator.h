@@ -40,6 +40,9 @@
 enum {
     XSAVE_FSW = 2,
     XSAVE_FTW = 4,
+    XSAVE_FOP = 6,
+    XSAVE_FIP = 8,
+    XSAVE_FDP = 16,
     XSAVE_ST = 32,
     XSAVE_XMM = 160,
     XSAVE_XSTATE_BV = 512,
@@ -107,9 +110,11 @@ struct translator {
     unsigned index;                      /* of it in insn, or 0 in a thunk */
     uint8_t spill_uses[MAX_BLOCK_INSNS]; /* which of guest r12 (bit 0) to r15 it names */
     bool spill_keeps;                    /* the instruction's code leaves TEMP2 to spill.c */
-    uint8_t cached;  /* guest register whose value TEMP2 holds, or HOST_NONE (spill.c) */
-    bool dirty;      /* it is newer than memory */
-    uint8_t at_risk; /* what spill_unsaved() is where the instruction may fault on the host */
+    uint8_t cached;      /* guest register whose value TEMP2 holds, or HOST_NONE (spill.c) */
+    bool dirty;          /* it is newer than memory */
+    uint8_t at_risk;     /* what spill_unsaved() is where the instruction may fault on the host */
+    bool x87_noted;      /* see x87.h */
+    uint8_t x87_segment; /* whose selector is noted */
     struct tail tail[MAX_TAILS];
     unsigned tail_count;
 };

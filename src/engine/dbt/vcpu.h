@@ -151,6 +151,22 @@ struct dbt_segment_ends {
     uint64_t source[X86_SEGMENT_COUNT]; /* what the segment's other members were made from */
 };
 
+/* The x87 instruction and data pointers, which the registers have as the host's addresses; see
+ * x87.h. */
+struct dbt_x87 {
+    /* What translated code notes of its last x87 instruction. */
+    uint64_t data;  /* offset of the operand in its segment, or X87_NO_DATA */
+    uint64_t page;  /* guest rip of offset 0 of the code page */
+    uint32_t last;  /* offset in the page and opcode; 0: nothing is noted */
+    uint32_t cs_ds; /* selectors of the code and, in the high half, of the operand */
+    uint8_t
+        loaded; /* an image has been loaded inline: the registers are right, what is below not */
+    /* The guest's, but for what is noted. */
+    uint64_t ip, dp;
+    uint16_t cs, ds, opcode;
+};
+#define X87_NO_DATA (~0ull)
+
 struct dbt_vcpu {
     /* --- reached from translated code --- */
     uint64_t gpr[X86_GPR_COUNT];
@@ -173,6 +189,7 @@ struct dbt_vcpu {
     uint64_t page_number_mask; /* ~0xfff */
     uint32_t branch; /* of the jump that the first jump cache table missed: DBT_BRANCH_* */
     uint64_t scratch[8];
+    struct dbt_x87 x87;
     uint64_t tsc_offset; /* guest TSC = host TSC + this */
     void *host_stack;    /* the run loop's stack pointer, 16-byte aligned, to leave from anywhere */
     uint32_t resume_offset;  /* stub_memory: where the access goes on, in the code cache */
@@ -332,6 +349,11 @@ void dbt_cr8_write(struct dbt_vcpu *v, uint64_t value);
 /* An interrupt to another vCPU or this one, as the low word of an interrupt command says. */
 void dbt_ipi_send(struct dbt_vcpu *v, unsigned apic_id, uint32_t command);
 uint64_t dbt_tsc(struct dbt_vcpu *v);
+/* The vector state has just been saved in `v->xsave`: makes its x87 pointers the guest's. (x87.c)
+ */
+void x87_sync(struct dbt_vcpu *v);
+/* `v->xsave` comes from elsewhere. (x87.c) */
+void x87_load(struct dbt_vcpu *v);
 /* Guest vector state in `v->xsave` (standard format) and no longer in the CPU. */
 void dbt_simd_unload(struct dbt_vcpu *v);
 
