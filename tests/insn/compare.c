@@ -16,19 +16,17 @@
 static const char *const gpr_names[] = {"rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
                                         "r8",  "r9",  "r10", "r11", "r12", "r13", "r14", "r15"};
 
-/* XSAVE areas leave components in their initial state out; writes those states in. FOP, FIP and FDP
- * are cleared: processors keep them or not as they like. */
+/* XSAVE areas leave components in their initial state out; writes those states in. */
 static void complete_xsave(const uint8_t *from, uint8_t *to)
 {
     uint64_t present;
 
     memcpy(to, from, 832);
     memcpy(&present, from + 512, 8);
-    memset(to + 6, 0, 18);
     memset(to + 28, 0, 4);
     memset(to + 416, 0, 160);
     if (!(present & 1)) {
-        memset(to, 0, 6);
+        memset(to, 0, 24);
         to[0] = 0x7f;
         to[1] = 0x03;
         memset(to + 32, 0, 128);
@@ -67,8 +65,9 @@ struct region {
 static bool compare_xsave(const struct insn_case *bare, const struct insn_case *engine, bool print)
 {
     static const struct region regions[] = {
-        {"fcw", 0, 2, 2},    {"fsw", 2, 2, 2},      {"ftw", 4, 1, 1},           {"mxcsr", 24, 4, 4},
-        {"st", 32, 128, 16}, {"xmm", 160, 256, 16}, {"ymm high", 576, 256, 16},
+        {"fcw", 0, 2, 2},      {"fsw", 2, 2, 2},           {"ftw", 4, 1, 1},    {"fop", 6, 2, 2},
+        {"fip", 8, 8, 8},      {"fdp", 16, 8, 8},          {"mxcsr", 24, 4, 4}, {"st", 32, 128, 16},
+        {"xmm", 160, 256, 16}, {"ymm high", 576, 256, 16},
     };
     uint8_t in[832], a[832], b[832];
 

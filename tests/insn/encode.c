@@ -421,6 +421,8 @@ bool encode_form(struct snippet *s, const struct form *f, uint64_t address, bool
     if (s->known && (s->z.mnemonic != f->mnemonic || is_ambiguous(s)))
         return false; /* a prefix made it another, for example */
     s->length = s->known ? s->z.length : f->known ? 15 : start;
+    if (!s->known && start + 8 > 15)
+        return false; /* with a displacement and an immediate it might be too long */
     choose_segments(s, random);
     encode_exits(s);
     if (s->known) {

@@ -131,6 +131,9 @@ enum {
     X_FCW = 0,
     X_FSW = 2,
     X_FTW = 4,
+    X_FOP = 6,
+    X_FIP = 8,
+    X_FDP = 16,
     X_MXCSR = 24,
     X_ST = 32,
     X_XMM = 160,
@@ -157,6 +160,9 @@ static void fill_x87_control(uint8_t *x, struct random *random)
     x[X_FTW] = one_in(random, 3) ? (uint8_t)(r >> 56) : 0xff;
     memcpy(x + X_FCW, &fcw, 2);
     memcpy(x + X_FSW, &fsw, 2);
+    x[X_FOP] = (uint8_t)random_next(random);
+    x[X_FIP + random_below(random, 4)] = (uint8_t)random_next(random);
+    x[X_FDP + random_below(random, 4)] = (uint8_t)random_next(random);
 }
 
 static void fill_xsave(uint8_t *x, bool x87, struct random *random)

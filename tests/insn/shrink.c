@@ -68,6 +68,7 @@ void shrink(struct failure *f, differs_fn *differs, void *opaque)
     simplify(f, in->xsave, &fcw, 2, differs, opaque);
     clear_each(f, in->xsave + 2, 2, 2, differs, opaque); /* FSW */
     simplify(f, in->xsave + 4, &ftw, 1, differs, opaque);
+    clear_each(f, in->xsave + 6, 18, 2, differs, opaque); /* FOP, FIP, FDP */
     simplify(f, in->xsave + 24, &mxcsr, 4, differs, opaque);
     for (unsigned i = 0; i < X86_GPR_COUNT; i++) {
         clear_each(f, (uint8_t *)&in->gpr[i], 8, 8, differs, opaque);
