@@ -160,9 +160,11 @@ static void fill_x87_control(uint8_t *x, struct random *random)
     x[X_FTW] = one_in(random, 3) ? (uint8_t)(r >> 56) : 0xff;
     memcpy(x + X_FCW, &fcw, 2);
     memcpy(x + X_FSW, &fsw, 2);
-    x[X_FOP] = (uint8_t)random_next(random);
-    x[X_FIP + random_below(random, 4)] = (uint8_t)random_next(random);
-    x[X_FDP + random_below(random, 4)] = (uint8_t)random_next(random);
+    if (fsw & FSW_ES_B) { /* else a context switch of the host loses them */
+        x[X_FOP] = (uint8_t)random_next(random);
+        x[X_FIP + random_below(random, 4)] = (uint8_t)random_next(random);
+        x[X_FDP + random_below(random, 4)] = (uint8_t)random_next(random);
+    }
 }
 
 static void fill_xsave(uint8_t *x, bool x87, struct random *random)
