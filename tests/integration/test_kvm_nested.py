@@ -5,12 +5,14 @@ kernel in it. No virtualization of this computer is used, so the test means the 
     this computer: qemu -accel tcg
         host:  Debian's kernel, kvm-amd, busybox, sill
             guest: Debian's kernel, its script prints on the serial port
+            guest: a tiny one, debugged by this computer's gdb through the host's second serial port
 """
 
 import pathlib
 import re
 import shutil
 import subprocess
+import time
 
 import pytest
 
@@ -39,6 +41,17 @@ for option in "" pci=nomsi; do
         --initrd /guest/initrd --append "{append} $option" --disk /tmp/disk </dev/null
     echo "host: sill ended with status $?, disk has $(/bin/busybox head -c 5 /tmp/disk)"
 done
+/bin/busybox ifconfig lo up
+/bin/busybox stty -F /dev/ttyS1 raw -echo
+/bin/sill run --engine kvm --memory 16M --kernel /guest/count --device debug-exit \\
+    --gdb tcp:127.0.0.1:1234,wait </dev/null &
+until /bin/busybox grep -q :04D2 /proc/net/tcp || ! kill -0 $!; do
+    /bin/busybox usleep 10000
+done
+echo "host: waits for gdb"
+/bin/busybox nc 127.0.0.1 1234 </dev/ttyS1 >/dev/ttyS1 &
+wait %1
+echo "host: debugged guest ended with status $?"
 /bin/busybox poweroff -f
 """
 
@@ -49,7 +62,7 @@ def libraries(program):
     return [pathlib.Path(path) for path in re.findall(r"(/\S+) \(0x", listing)]
 
 
-def make_host(stage, kernel_folder, guest_kernel, guest_initrd):
+def make_host(stage, kernel_folder, guest_kernel, guest_initrd, tiny_kernel):
     """The host's RAM disk, uncompressed."""
     def put(source, target):
         path = stage / target
@@ -66,6 +79,7 @@ def make_host(stage, kernel_folder, guest_kernel, guest_initrd):
         put(kernel_folder / "modules/kernel" / module, f"modules/{pathlib.Path(module).name}")
     put(guest_kernel, "guest/vmlinuz")
     put(guest_initrd, "guest/initrd")
+    put(tiny_kernel, "guest/count")
     init = stage / "init"
     init.write_text(HOST_INIT.format(modules=" ".join(pathlib.Path(m).name for m in MODULES),
                                      append=SCRIPTED_APPEND))
@@ -75,7 +89,19 @@ def make_host(stage, kernel_folder, guest_kernel, guest_initrd):
                           input=names.encode(), stdout=subprocess.PIPE, check=True).stdout
 
 
-def test_debian_boots_on_real_kvm(debian, scripted, tmp_path):
+def debug(serial, kernel):
+    """Steps through the tiny guest and makes it count to four, not six. QEMU's SVM does without the
+    guest's debug registers, so breakpoints are not part of it."""
+    words = ["gdb", "-nx", "-batch", "-ex", "set confirm off", "-ex", f"target remote {serial}"]
+    for command in ["stepi", "stepi", "stepi", "print $pc == again", "print $ecx", "stepi",
+                    "print $eax", "x/i $pc", "set var $ecx = 2", "detach"]:
+        words += ["-ex", command]
+    done = subprocess.run([*words, kernel], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, text=True, timeout=LIMIT, check=False)
+    return done.stdout
+
+
+def test_sill_runs_on_real_kvm(debian, scripted, guest, tmp_path):
     if not shutil.which(QEMU):
         pytest.skip(f"{QEMU} is not installed")
     guest_initrd = scripted("""
@@ -87,17 +113,33 @@ def test_debian_boots_on_real_kvm(debian, scripted, tmp_path):
     """)
     host_initrd = tmp_path / "host.img"
     host_initrd.write_bytes(make_host(tmp_path / "host", ROOT / "build/guest", debian.kernel,
-                                      guest_initrd))
-    done = subprocess.run(
-        [QEMU, "-accel", "tcg", "-cpu", "max", "-m", "1G", "-nodefaults", "-no-reboot",
-         "-display", "none", "-serial", "stdio", "-kernel", debian.kernel, "-initrd", host_initrd,
-         "-append", "console=ttyS0 quiet panic=-1 mitigations=off"],
-        stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=LIMIT,
-        check=False)
-    said = done.stdout + done.stderr
+                                      guest_initrd, guest("count")))
+    output, serial = tmp_path / "output", tmp_path / "serial"
+    with output.open("wb") as file:
+        qemu = subprocess.Popen(
+            [QEMU, "-accel", "tcg", "-cpu", "max", "-m", "1G", "-nodefaults", "-no-reboot",
+             "-display", "none", "-serial", "stdio", "-serial", f"unix:{serial},server=on,wait=off",
+             "-kernel", debian.kernel, "-initrd", host_initrd,
+             "-append", "console=ttyS0 quiet panic=-1 mitigations=off"],
+            stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT)
+    debugged = ""
+    try:
+        deadline = time.monotonic() + LIMIT
+        while b"host: waits for gdb" not in output.read_bytes():
+            assert qemu.poll() is None and time.monotonic() < deadline, output.read_text()
+            time.sleep(0.1)
+        debugged = debug(serial, guest("count"))
+        qemu.wait(LIMIT)
+    finally:
+        qemu.kill()
+        qemu.wait()
+    said = output.read_text(errors="replace")
     assert re.search(r"kvm +yes .* supervisor code runs at hardware speed", said), said
     assert said.count("guest: 2 processors, clock kvm-clock") == 2, said
     assert said.count("guest: interrupts by message") == 1, said
     assert said.count("guest: interrupts by wire") == 1, said
     assert said.count("guest: end") == 2, said
     assert said.count("host: sill ended with status 0, disk has hello") == 2, said
+    assert re.findall(r"^\$\d = (.*)$", debugged, re.MULTILINE) == ["1", "3", "2"], debugged
+    assert re.search(r"=> 0x\w+ <again\+3>:\s*mov +%eax,", debugged), debugged
+    assert "host: debugged guest ended with status 9" in said, said + debugged

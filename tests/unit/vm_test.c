@@ -12,9 +12,11 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "dev/legacy/acpi_pm.h"
 #include "vm/vm.h"
@@ -156,6 +158,14 @@ static int fake_set_state(struct engine_vcpu *vcpu, const struct x86_vcpu_state 
     return 0;
 }
 
+static void fake_stats(struct engine_vm *vm, const struct stats *to)
+{
+    assert_int_equal(atomic_load(&script.inside), 0);
+    stats_begin(to, "group");
+    stats_value(to, "resets", atomic_load(&script.resets));
+    stats_end(to);
+}
+
 static void fake_extint_set(struct engine_vm *vm, bool level)
 {
 }
@@ -173,6 +183,7 @@ static const struct engine_ops fake_engine = {
     .run = fake_run,
     .kick = fake_kick,
     .set_state = fake_set_state,
+    .stats = fake_stats,
     .extint_set = fake_extint_set,
     .msi_send = fake_msi_send,
 };
@@ -326,6 +337,75 @@ static void test_pause_and_resume(void **state)
     vm_free(vm);
 }
 
+/* A vCPU that meets a breakpoint stops them all, until the debugger lets go. */
+static void test_debugger_holds_the_vm(void **state)
+{
+    const struct vm_config config = fake_config();
+    const struct step steps[] = {{.kind = STEP_EXIT, .exit = ENGINE_EXIT_DEBUG},
+                                 {.kind = STEP_WAIT},
+                                 {.kind = STEP_WAIT},
+                                 {.kind = STEP_WAIT},
+                                 {.kind = STEP_END}};
+    struct vm *vm = new_vm(&config, steps);
+    pthread_t thread;
+    void *status;
+
+    assert_int_equal(pthread_create(&thread, NULL, run_thread, vm), 0);
+    wait_for_state(vm, VM_HELD);
+    assert_int_equal(atomic_load(&script.inside), 0);
+    vm_request(vm, VM_REQUEST_RESUME); /* not the debugger's word */
+    vm_request(vm, VM_REQUEST_RESET);
+    vm_request(vm, VM_REQUEST_LET_GO);
+    wait_for_state(vm, VM_RUNNING);
+    assert_int_equal(atomic_load(&script.resets), 2);
+    vm_request(vm, VM_REQUEST_HOLD);
+    wait_for_state(vm, VM_HELD);
+    vm_request(vm, VM_REQUEST_QUIT);
+    assert_int_equal(pthread_join(thread, &status), 0);
+    assert_int_equal((intptr_t)status, VM_STATUS_OK);
+    vm_free(vm);
+}
+
+static void assert_file_has(const char *path, const char *text)
+{
+    const struct timespec pause = {.tv_nsec = 1000000};
+    char found[1000] = "";
+
+    for (int i = 0; i < PATIENCE_SECONDS * 1000 && !strstr(found, text); i++) {
+        FILE *file = fopen(path, "r");
+        assert_non_null(file);
+        found[fread(found, 1, sizeof(found) - 1, file)] = '\0';
+        fclose(file);
+        nanosleep(&pause, NULL);
+    }
+    assert_non_null(strstr(found, text));
+}
+
+static void test_statistics_are_written_on_request_and_at_the_end(void **state)
+{
+    struct vm_config config = fake_config();
+    const struct step steps[] = {
+        {.kind = STEP_WAIT}, {.kind = STEP_WAIT}, {.kind = STEP_WAIT}, {.kind = STEP_END}};
+    char path[] = "/tmp/sill-vm-test-XXXXXX";
+    int fd = mkstemp(path);
+    pthread_t thread;
+
+    assert_true(fd >= 0);
+    close(fd);
+    config.stats = path;
+    struct vm *vm = new_vm(&config, steps);
+    assert_int_equal(pthread_create(&thread, NULL, run_thread, vm), 0);
+    wait_for_state(vm, VM_RUNNING);
+    vm_request(vm, VM_REQUEST_STATS);
+    assert_file_has(path, "\"resets\": 1\n");
+    vm_request(vm, VM_REQUEST_RESET);
+    vm_request(vm, VM_REQUEST_QUIT);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    assert_file_has(path, "\"engine\": \"fake\"");
+    vm_free(vm);
+    unlink(path);
+}
+
 static void test_never_run(void **state)
 {
     const struct vm_config config = fake_config();
@@ -379,6 +459,8 @@ int main(void)
         cmocka_unit_test(test_reset_starts_again),
         cmocka_unit_test(test_no_reboot_makes_a_reset_a_crash),
         cmocka_unit_test(test_pause_and_resume),
+        cmocka_unit_test(test_debugger_holds_the_vm),
+        cmocka_unit_test(test_statistics_are_written_on_request_and_at_the_end),
         cmocka_unit_test(test_never_run),
         cmocka_unit_test(test_two_devices_at_one_port),
         cmocka_unit_test(test_devices_survive_save_and_restore),
