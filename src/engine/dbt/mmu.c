@@ -256,14 +256,17 @@ static bool fetched_noted(const struct dbt_vcpu *v, gva_t address)
     return (v->runtime->fetched[0][bit / 64] | v->runtime->fetched[1][bit / 64]) >> (bit % 64) & 1;
 }
 
+static enum dbt_result check_canonical(struct dbt_vcpu *v, gva_t address)
+{
+    return (v->mode & DBT_MODE_LMA) && !is_canonical(address) ? dbt_raise_error(v, X86_VECTOR_GP, 0)
+                                                              : DBT_NEXT;
+}
+
 static enum dbt_result translate(struct dbt_vcpu *v, gva_t address, unsigned access,
                                  struct translation *out)
 {
-    if ((v->mode & DBT_MODE_LMA) && !is_canonical(address)) {
-        v->exception = (struct dbt_exception){
-            .pending = true, .vector = X86_VECTOR_GP, .has_error = true, .error = 0};
+    if (check_canonical(v, address) == DBT_FAULT)
         return DBT_FAULT;
-    }
     return walk(v, address, access, out);
 }
 
@@ -310,7 +313,9 @@ uint8_t *mmu_access_host(struct dbt_vcpu *v, gva_t address, unsigned size, bool 
     bool readonly, watched;
 
     v->runtime->counters.memory_misses++;
-    *result = translate(v, address, access, &t);
+    *result = check_canonical(v, last); /* before any page is looked at */
+    if (*result != DBT_FAULT)
+        *result = translate(v, address, access, &t);
     if (*result == DBT_FAULT)
         return NULL;
     if ((address ^ last) >> GUEST_PAGE_SHIFT) {
@@ -543,9 +548,11 @@ static void physical_write(struct dbt_vcpu *v, gpa_t gpa, const uint8_t *from, u
 static enum dbt_result translate_range(struct dbt_vcpu *v, gva_t address, unsigned size,
                                        unsigned access, struct translation t[2], unsigned *first)
 {
-    enum dbt_result result = translate(v, address, access, &t[0]);
+    enum dbt_result result = check_canonical(v, address + size - 1);
     unsigned in_page = (unsigned)(GUEST_PAGE_SIZE - (address & (GUEST_PAGE_SIZE - 1)));
 
+    if (result != DBT_FAULT)
+        result = translate(v, address, access, &t[0]);
     if (result == DBT_FAULT)
         return result;
     *first = size;
