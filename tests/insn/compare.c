@@ -119,8 +119,9 @@ static uint64_t visible_error(const struct insn_case *c)
                                                                       : c->fault_error;
 }
 
-/* Calls and far returns check their target and use the stack, POPA pops one register after another:
- * which fault comes first, and what is done then, is not architectural. */
+/* Calls and far returns check their target and use the stack, POPA pops one register after another,
+ * the x87 environment is many accesses: which fault comes first, and what is done then, is not
+ * architectural. */
 static bool has_open_order(const struct snippet *s)
 {
     switch (s->known ? s->z.mnemonic : ZYDIS_MNEMONIC_INVALID) {
@@ -130,6 +131,10 @@ static bool has_open_order(const struct snippet *s)
     case ZYDIS_MNEMONIC_IRETQ:
     case ZYDIS_MNEMONIC_POPA:
     case ZYDIS_MNEMONIC_POPAD:
+    case ZYDIS_MNEMONIC_FLDENV:
+    case ZYDIS_MNEMONIC_FNSAVE:
+    case ZYDIS_MNEMONIC_FNSTENV:
+    case ZYDIS_MNEMONIC_FRSTOR:
         return true;
     case ZYDIS_MNEMONIC_RET:
         return s->z.meta.branch_type == ZYDIS_BRANCH_TYPE_FAR;
