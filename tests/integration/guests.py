@@ -153,6 +153,24 @@ counter: .long  0
         exit    2
 2:      exit    3
     """,
+    # The same with one function, in the page of its caller.
+    "rewrite": """
+        mov     $0x80000, %esp
+        xor     %esi, %esi
+1:      inc     %esi
+        mov     %esi, function + 1
+        call    function
+        cmp     %esi, %eax
+        jne     2f
+        cmp     $20000, %esi
+        jne     1b
+        exit    2
+2:      exit    3
+        .balign 64
+function:
+        mov     $0, %eax
+        ret
+    """,
     # Much output, as fast as it goes: 64 KiB.
     "flood": """
         mov     $0x10000, %ecx

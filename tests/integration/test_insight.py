@@ -150,3 +150,13 @@ def test_code_cache_has_a_bound(guest, tmp_path):
     assert cache["translations"] >= 100000
     assert cache["flushes"]["full"] >= cache["host_bytes"] // cache["size"]
     assert cache["flushes"]["full"] > 1
+
+
+def test_code_that_is_rewritten_again_and_again_is_not_linked_each_time(guest, tmp_path):
+    """Links to dead versions would have to be led to each new one."""
+    file = tmp_path / "stats.json"
+    done = run_guest("dbt", guest("rewrite"), "--stats", file)
+    assert done.returncode == 5
+    told = statistics(file)["statistics"]
+    assert told["code_cache"]["invalidations"] >= 20000
+    assert told["vcpu0"]["links"] < 100

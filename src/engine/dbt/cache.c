@@ -10,6 +10,9 @@
 
 #define PAGE_HASH_SIZE (1u << 14)
 #define MIN_BLOCK_BYTES 48 /* no block is smaller: bounds the order table */
+/* Code that is written anew so often gets no more links to each version: those would all have to be
+ * changed for the next. */
+#define MANY_DEATHS 4
 #define META_KEPT (CACHE_LOOKUP_RECORD + (uint32_t)sizeof(struct exit_record)) /* by a flush */
 
 int cache_init(struct code_cache *cache, uint64_t size, struct error *err)
@@ -110,21 +113,39 @@ static void redirect_entry(struct code_cache *cache, const struct dbt_block *blo
     atomic_store((_Atomic uint64_t *)entry, (*entry & ~0xffffffffffull) | jump);
 }
 
+/* Readers that have the block in hand still find what is behind it. */
+static void hash_remove(struct code_cache *cache, const struct dbt_block *block)
+{
+    struct dbt_block **link = &cache->hash[cache_hash(block->gpa, block->mode)];
+
+    while (*link != block)
+        link = &(*link)->hash_next;
+    __atomic_store_n(link, block->hash_next, __ATOMIC_RELEASE);
+}
+
 static void block_kill(struct code_cache *cache, struct dbt_block *block)
 {
     redirect_entry(cache, block, block->dead);
     block->valid = false;
     cache->invalidations++;
+    /* Nobody jumps there. */
+    if (block->unlinked)
+        hash_remove(cache, block);
 }
 
 void cache_insert(struct code_cache *cache, struct dbt_block *block)
 {
     struct dbt_block **slot = &cache->hash[cache_hash(block->gpa, block->mode)];
+    unsigned dead = 0;
 
-    /* Only the dispatcher leads to blocks on two pages, and it knows the dead from the living. */
-    for (struct dbt_block *b = *slot; b && !(block->mode & DBT_MODE_CROSS); b = b->hash_next)
-        if (!b->valid && b->gpa == block->gpa && b->mode == block->mode)
-            redirect_entry(cache, b, block->entry);
+    for (struct dbt_block *b = *slot; b; b = b->hash_next) {
+        if (b->valid || b->gpa != block->gpa || b->mode != block->mode)
+            continue;
+        redirect_entry(cache, b, block->entry);
+        dead++;
+    }
+    /* Only the dispatcher leads to blocks on two pages. */
+    block->unlinked = (block->mode & DBT_MODE_CROSS) || dead >= MANY_DEATHS;
     block->valid = true;
     block->hash_next = *slot;
     __atomic_store_n(slot, block, __ATOMIC_RELEASE);

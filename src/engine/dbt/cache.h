@@ -74,6 +74,7 @@ struct dbt_block {
     gpa_t gpa; /* of its first byte */
     uint32_t mode;
     bool valid;
+    bool unlinked;     /* no jump is patched to lead here; see cache_insert() */
     uint16_t length;   /* guest bytes translated */
     uint16_t seen;     /* guest bytes that were looked at, from gpa on (flag liveness) */
     uint16_t seen_low; /* other bytes looked at: [seen_low, seen_high) in the page */

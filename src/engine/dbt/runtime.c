@@ -281,7 +281,7 @@ void runtime_link(struct dbt_vcpu *v, const struct exit_record *record)
         ALIGN_DOWN(record->block->gpa ^ gpa, GUEST_PAGE_SIZE) == 0) {
         block = find_block(v, gpa, host,
                            v->mode | (record->kind == EXIT_UNPIN ? DBT_MODE_NO_PIN : 0), &slot);
-        if (generation == vm->cache.generation) {
+        if (generation == vm->cache.generation && !block->unlinked) {
             uint8_t *site = vm->cache.rw + patch;
 
             __atomic_store_n((int32_t *)site, (int32_t)(block->entry - (patch + 4)),
