@@ -34,7 +34,7 @@ static void on_debug(struct frame *frame)
 
 extern const uint8_t step_1[], step_2[], step_3[], step_4[], step_end[], rep_at[], rep_next[],
     ss_at[], ss_next[], ss_end[], halt_next[], int3_next[], int1_next[], trap_stubs[], break_at[],
-    break_next[], watch_next[];
+    break_shadow[], break_next[], watch_next[];
 
 static void single_step(void)
 {
@@ -119,6 +119,21 @@ static void instruction_breakpoint(void)
                  "break_again: nop");
     write_dr7(DR7_FIXED);
     check_equal("    none elsewhere", step_count, 0);
+
+    uint32_t vendor[4];
+    cpuid(0, 0, vendor);
+    step_count = 0;
+    write_dr0((uint64_t)break_shadow);
+    write_dr7(DR7_FIXED | 2);
+    asm volatile("mov %%ss, %%eax\n"
+                 "mov %%eax, %%ss\n"
+                 "break_shadow: nop"
+                 :
+                 :
+                 : "rax", "memory");
+    write_dr7(DR7_FIXED);
+    check_equal("    behind MOV SS one on AMD, none on Intel", step_count,
+                vendor[2] == 0x444d4163); /* "cAMD" */
 }
 
 /* With a name that the assembler text knows, and room before it. */

@@ -175,6 +175,14 @@ static void count_split(unsigned cpu)
         asm volatile("lock incl (%0)" : : "r"(split_area + 62) : "memory", "cc");
 }
 
+static uint8_t *split_pages;
+
+static void count_on_two_pages(unsigned cpu)
+{
+    for (int i = 0; i < 200; i++)
+        asm volatile("lock incl (%0)" : : "r"(split_pages + PAGE_SIZE - 2) : "memory", "cc");
+}
+
 static void locked(void)
 {
     check("all take part", together(count_up));
@@ -191,6 +199,13 @@ static void locked(void)
     for (int i = 3; i >= 0; i--)
         total = total << 8 | split_area[62 + i];
     check_equal("LOCK across a cache line loses none", total, cpus * 200);
+    split_pages = page_new();
+    check("two pages in a row", page_new() == split_pages + PAGE_SIZE);
+    together(count_on_two_pages);
+    total = 0;
+    for (int i = 3; i >= 0; i--)
+        total = total << 8 | split_pages[PAGE_SIZE - 2 + (unsigned)i];
+    check_equal("LOCK across a page loses none", total, cpus * 200);
 }
 
 /* --- memory order: a store then a load may pass each other; nothing else may --- */

@@ -58,7 +58,7 @@ static void a_stack_segment_belongs_to_the_privilege_level(void **state)
     EXPECT_FAULT(X86_VECTOR_SS, SEL_FREE, 0x8e, 0xd0);
     v->gpr[X86_RAX] = 0;
     assert_int_equal(EXECUTE(0x8e, 0xd0), DBT_JUMP); /* null is fine in 64-bit kernel code */
-    assert_int_equal(v->shadow, 1);
+    assert_int_equal(v->shadow, DBT_SHADOW_SS);
     assert_int_equal(dbt_cpl(v), 0);
     machine_user();
     v->gpr[X86_RAX] = 3;

@@ -43,6 +43,9 @@ bool debug_fetch(struct dbt_vcpu *v)
     if (!(v->mode & DBT_MODE_DEBUG) || (v->flags_sys & X86_FLAG_RF) ||
         !dispatch_linear_rip(v, &linear))
         return false;
+    /* Behind MOV SS and POP SS only AMD's processors see instruction breakpoints. */
+    if (v->shadow == DBT_SHADOW_SS && !v->vm->features.amd)
+        return false;
     for (unsigned n = 0; n < 4; n++)
         if (X86_DR7_ENABLED(v->dr7, n) && X86_DR7_TYPE(v->dr7, n) == TYPE_EXECUTE &&
             v->dr[n] == linear)
@@ -122,7 +125,7 @@ void debug_after(struct dbt_vcpu *v, const struct debug_step *step, const struct
         reasons |= X86_DR6_BS;
     /* MOV SS and POP SS hold back debug traps as they hold back interrupts; a single step comes
      * again by itself. The trap of INT1 takes in what is held. */
-    if (v->shadow && mnemonic != ZYDIS_MNEMONIC_STI) {
+    if (v->shadow == DBT_SHADOW_SS) {
         v->debug_held = reasons & ~X86_DR6_BS;
         return;
     }

@@ -365,7 +365,7 @@ void dispatch_run(struct dbt_vcpu *v)
                 continue;
             }
             if (v->shadow || (r->debugger.active && debugger_wants_one(v))) {
-                v->shadow = 0;
+                v->shadow = DBT_SHADOW_NONE;
                 code = runtime_find(v, DBT_MODE_ONE);
             } else {
                 code = find_existing(v);

@@ -176,6 +176,7 @@ static int dbt_vm_create(struct engine_vm **out, const struct engine_vm_config *
                          struct error *err)
 {
     struct engine_vm *e;
+    pthread_mutexattr_t recursive;
     struct dbt_vm *vm;
     char reason[256];
     int result;
@@ -201,7 +202,10 @@ static int dbt_vm_create(struct engine_vm **out, const struct engine_vm_config *
         error_set(err, result, "cannot create the local APICs: %s", strerror(-result));
         goto free_cache;
     }
-    pthread_mutex_init(&vm->translate, NULL);
+    pthread_mutexattr_init(&recursive);
+    pthread_mutexattr_settype(&recursive, PTHREAD_MUTEX_RECURSIVE);
+    pthread_mutex_init(&vm->translate, &recursive);
+    pthread_mutexattr_destroy(&recursive);
     pthread_mutex_init(&vm->exclusive, NULL);
     pthread_cond_init(&vm->exclusive_changed, NULL);
     vm->tsc_khz = clock_tsc_khz();

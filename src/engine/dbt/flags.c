@@ -90,7 +90,7 @@ enum dbt_result flags_sti(struct dbt_vcpu *v, const struct insn *insn)
     if (v->iflag)
         return insn_next(v, insn);
     v->iflag = 1;
-    v->shadow = 1;
+    v->shadow = DBT_SHADOW_STI;
     return insn_next_block(v, insn);
 }
 

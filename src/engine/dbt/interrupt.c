@@ -45,7 +45,7 @@ static enum dbt_result finish(struct dbt_vcpu *v, const struct x86_segment *cs, 
     v->segment[X86_CS] = *cs;
     v->rip = rip;
     dbt_rflags_set(v, dbt_rflags_get(v) & ~clear_flags);
-    v->shadow = 0;
+    v->shadow = DBT_SHADOW_NONE;
     mode_update(v);
     return DBT_JUMP;
 }
@@ -231,7 +231,7 @@ static enum dbt_result deliver_protected(struct dbt_vcpu *v, const struct event 
         return DBT_FAULT;
     type = descriptor_type(&gate);
     if (type == X86_TYPE_TASK_GATE) {
-        v->shadow = 0;
+        v->shadow = DBT_SHADOW_NONE;
         return task_switch_gate(v, &gate, TASK_SWITCH_GATE, e->rip, e->has_error ? &e->error : NULL,
                                 event_ext(e));
     }

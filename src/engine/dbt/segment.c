@@ -307,7 +307,7 @@ static enum dbt_result finish_load(struct dbt_vcpu *v, const struct insn *insn, 
     v->segment[reg] = *s;
     if (reg != X86_SS)
         return insn_next_mode(v, insn);
-    v->shadow = 1;
+    v->shadow = DBT_SHADOW_SS;
     mode_update(v);
     return insn_next_block(v, insn);
 }

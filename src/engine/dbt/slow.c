@@ -222,6 +222,62 @@ static uint8_t *operand_in_place(struct dbt_vcpu *v, struct slow_entry *e, gva_t
     return NULL;
 }
 
+static bool is_locked(const struct decoded *d)
+{
+    return (d->z.attributes & ZYDIS_ATTRIB_HAS_LOCK) || d->z.mnemonic == ZYDIS_MNEMONIC_XCHG;
+}
+
+/* Whether the byte is in RAM that can be written, which mmu_probe_write() has found allowed. */
+static bool is_ram(struct dbt_vcpu *v, gva_t linear)
+{
+    enum dbt_result result;
+
+    /* A write that drops translated code finds the page without it the second time. */
+    return mmu_access_host(v, linear, 1, true, &result) ||
+           mmu_access_host(v, linear, 1, true, &result);
+}
+
+static void end_locked(struct dbt_vm *vm)
+{
+    dbt_exclusive_end(vm);
+    dbt_unlock(vm);
+}
+
+/*
+ * For a locked instruction on two pages of RAM: brings the other vCPUs to a standstill, until
+ * end_locked(), with the thunk ready. False where there is nobody, or nothing, to be atomic with.
+ */
+static bool begin_locked(struct dbt_vcpu *v, struct slow_entry *e, gva_t linear, unsigned size)
+{
+    struct dbt_vm *vm = v->vm;
+
+    if (!is_locked(&e->decoded) || vm->config.vcpus == 1 || !is_ram(v, linear) ||
+        !is_ram(v, linear + size - 1))
+        return false;
+    while (make_thunk(v, e)) {
+        dbt_lock(vm, v);
+        dbt_exclusive_begin(vm, v);
+        if (e->generation == v->runtime->generation)
+            return true;
+        end_locked(vm);
+    }
+    return false;
+}
+
+/* Reads the operand into a buffer, runs the thunk there, and writes it back. */
+static enum dbt_result execute_in_buffer(struct dbt_vcpu *v, struct slow_entry *e, gva_t linear,
+                                         struct access access, bool read)
+{
+    /* The same place in a line as in the guest, for instructions that check alignment. */
+    uint8_t *buffer = v->runtime->bounce + (linear & 63);
+
+    if (read && mmu_read(v, linear, buffer, access.size, MMU_READ) == DBT_FAULT)
+        return DBT_FAULT;
+    if (slow_run_thunk(v, e, buffer) == DBT_FAULT)
+        return DBT_FAULT;
+    return access.write ? mmu_write(v, linear, buffer, access.size, MMU_WRITE) : DBT_NEXT;
+}
+
 /* A native instruction with a memory operand. */
 static enum dbt_result execute_with_memory(struct dbt_vcpu *v, struct slow_entry *e)
 {
@@ -229,7 +285,9 @@ static enum dbt_result execute_with_memory(struct dbt_vcpu *v, struct slow_entry
     struct access access = native_access(d);
     bool read =
         d->memory->actions & (ZYDIS_OPERAND_ACTION_MASK_READ | ZYDIS_OPERAND_ACTION_CONDWRITE);
+    enum dbt_result result;
     uint8_t *buffer;
+    bool locked;
     gva_t linear;
 
     if (decode_is_x87(d) && (x87_status(v) & FSW_ES))
@@ -252,15 +310,13 @@ static enum dbt_result execute_with_memory(struct dbt_vcpu *v, struct slow_entry
         x87_note(v, d, &e->insn);
         return insn_next_block(v, &e->insn);
     }
-    /* The same place in a line as in the guest, for instructions that check alignment. */
-    buffer = v->runtime->bounce + (linear & 63);
     if (access.write && mmu_probe_write(v, linear, access.size, MMU_WRITE) == DBT_FAULT)
         return DBT_FAULT;
-    if (read && mmu_read(v, linear, buffer, access.size, MMU_READ) == DBT_FAULT)
-        return DBT_FAULT;
-    if (slow_run_thunk(v, e, buffer) == DBT_FAULT)
-        return DBT_FAULT;
-    if (access.write && mmu_write(v, linear, buffer, access.size, MMU_WRITE) == DBT_FAULT)
+    locked = begin_locked(v, e, linear, access.size);
+    result = execute_in_buffer(v, e, linear, access, read);
+    if (locked)
+        end_locked(v->vm);
+    if (result == DBT_FAULT)
         return DBT_FAULT;
     x87_note(v, d, &e->insn);
     return insn_next_block(v, &e->insn);

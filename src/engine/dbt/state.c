@@ -82,7 +82,7 @@ void dbt_load_state(struct dbt_vcpu *v, const struct x86_vcpu_state *state, unsi
             .error = state->events.exception_error,
             .address = state->cr2,
         };
-        v->shadow = state->events.interrupt_shadow;
+        v->shadow = state->events.interrupt_shadow ? DBT_SHADOW_STI : DBT_SHADOW_NONE;
         v->runtime->taken_vector =
             state->events.interrupt_taken ? state->events.interrupt_vector : -1;
         atomic_store(&v->nmi_pending, state->events.nmi_pending);

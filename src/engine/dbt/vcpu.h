@@ -81,6 +81,9 @@ struct dbt_jump_entry {
 #define DBT_JUMP_FIRST 0x0000fffffffffffcull
 #define DBT_MODE_SLOTS 16
 
+/* No interrupt before the next instruction has completed, because of the one before. */
+enum dbt_shadow { DBT_SHADOW_NONE, DBT_SHADOW_STI, DBT_SHADOW_SS };
+
 /* dbt_vcpu.branch: 0, or the page offset of the jump through a register or memory, with what it has
  * added to RSP (signed, in the upper bits). */
 #define DBT_BRANCH_KNOWN (1u << 12)
@@ -174,7 +177,7 @@ struct dbt_vcpu {
     uint64_t flags_arith; /* CF PF AF ZF SF OF DF (DBT_ARITH_FLAGS); other bits are the host's */
     uint64_t flags_sys;   /* the other RFLAGS bits, without IF and without the arithmetic ones */
     uint8_t iflag;        /* RFLAGS.IF, 0 or 1 */
-    uint8_t shadow;       /* 1: no interrupt before the next instruction has completed */
+    uint8_t shadow;       /* enum dbt_shadow */
     uint8_t simd_live;    /* guest x87/SSE/AVX state is in the CPU, not in `xsave` */
     uint8_t interrupt_waiting; /* something may be pending that could not be delivered */
     uint32_t mode;             /* enum dbt_mode bits; mode_update() keeps it */

@@ -31,7 +31,9 @@ struct dbt_vm {
     FILE *perf_map; /* trace.c; NULL: none */
     struct decode_features features;
     struct code_cache cache;
-    pthread_mutex_t translate; /* cache, slow paths' thunks, page watch bits */
+    /* Cache, slow paths' thunks, page watch bits. Recursive: who holds it at a standstill of the
+     * others may write to a watched page. */
+    pthread_mutex_t translate;
     /* Stubs: offsets in the cache. */
     uint32_t stub_exit;   /* TEMP2: exit record's place in meta; leaves to the dispatcher */
     uint32_t stub_memory; /* TLB miss: TEMP0 linear, TEMP2 access; returns TEMP0 host address */
