@@ -18,6 +18,7 @@ void syscall_entry(void);
 void sysenter_entry(void);
 void gate_entry(void);
 void step_entry(void);
+void peek_entry(void);
 
 /* SYSCALL: notes the state and returns 1 more than RDI. */
 asm(".text\n"
@@ -48,6 +49,9 @@ asm(".text\n"
     "step_entry:\n" /* SYSCALL: returns with TF on */
     "mov %rcx, seen_rcx\n"
     "or $0x100, %r11\n"
+    "sysretq\n"
+    "peek_entry:\n" /* SYSCALL: loads from RDI */
+    "mov (%rdi), %rax\n"
     "sysretq\n"
     "gate_entry:\n"
     "mov %cs, seen_cs\n"
@@ -122,6 +126,83 @@ static void fast_calls(void)
     check_equal("    SWAPGS", seen_gs, gs_word);
     check_equal("    back in CS", trap.cs, SEL_USER_CODE);
     check_equal("    back in SS", trap.ss, SEL_USER_DATA);
+}
+
+/* SYSCALL with these flags; what they are afterwards. */
+static USER_CODE uint64_t user_syscall_flags(uint64_t flags)
+{
+    uint64_t after;
+    asm volatile("push %1\n"
+                 "popfq\n"
+                 "syscall\n"
+                 "pushfq\n"
+                 "cld\n"
+                 "pop %0"
+                 : "=r"(after)
+                 : "r"(flags)
+                 : "rax", "rcx", "r11", "memory", "cc");
+    return after;
+}
+
+static USER_DATA uint64_t user_value = 77;
+
+static bool peek_failed;
+
+static void on_peek(struct frame *frame)
+{
+    peek_failed = true;
+    frame->rip += 3; /* over the load */
+}
+
+/* Often the same, so that an engine may remember what they do, until something changes that. */
+static void repeated(void)
+{
+    const uint64_t mask = 0x257fd5, arithmetic = 0xcd5; /* with DF */
+    bool flags = true, cleared = true, result = true;
+
+    write_msr(MSR_LSTAR, (uint64_t)syscall_entry);
+    write_msr(MSR_SFMASK, mask);
+    for (uint64_t i = 0; i < 64; i++) {
+        uint64_t set = (i & 1) | (i & 2) << 1 | (i & 4) << 2 | (i & 24) << 3 | (i & 32) << 6 |
+                       (i % 3 == 0 ? FLAG_DF : 0) | 0x202;
+
+        flags &= (user_call(user_syscall_flags, set) & arithmetic) == (set & arithmetic);
+        flags &= (seen_r11 & (arithmetic | 2)) == (set & (arithmetic | 2));
+        cleared &= (seen_rflags & mask) == 0;
+        result &= user_call(user_syscall, i) == i + 1 && trap.cs == SEL_USER_CODE &&
+                  trap.ss == SEL_USER_DATA;
+    }
+    check("many system calls", result);
+    check("    the flags come back and are in R11", flags);
+    check("    SFMASK clears them", cleared);
+    check_equal("    with AC", user_call(user_syscall_flags, 0x202 | FLAG_AC) & FLAG_AC, FLAG_AC);
+    check_equal("    in R11", seen_r11 & FLAG_AC, FLAG_AC);
+    write_msr(MSR_SFMASK, mask & ~FLAG_ZF);
+    user_call(user_syscall_flags, 0x202 | FLAG_ZF);
+    check_equal("another SFMASK", seen_rflags & FLAG_ZF, FLAG_ZF);
+    write_msr(MSR_SFMASK, mask);
+    for (unsigned i = 0; i < 3; i++) {
+        write_msr(MSR_LSTAR, (uint64_t)peek_entry);
+        check_equal("another LSTAR", user_call(user_syscall, (uint64_t)&user_value), 77);
+        write_msr(MSR_LSTAR, (uint64_t)syscall_entry);
+        check_equal("    and back", user_call(user_syscall, 5), 6);
+    }
+    if (cpu_has(7, 1, 20)) {
+        write_msr(MSR_LSTAR, (uint64_t)peek_entry);
+        write_cr4(read_cr4() | CR4_SMAP);
+        set_handler(PF, on_peek);
+        user_call(user_syscall, (uint64_t)&user_value);
+        set_handler(PF, NULL);
+        check("with SMAP", peek_failed);
+        write_cr4(read_cr4() & ~CR4_SMAP);
+        check_equal("    and without", user_call(user_syscall, (uint64_t)&user_value), 77);
+    } else {
+        skip("system calls with SMAP", "the CPU has none");
+    }
+    write_msr(MSR_EFER, read_msr(MSR_EFER) & ~EFER_SCE);
+    user_call(user_syscall, 0);
+    check_equal("EFER.SCE off again", trap.vector, UD);
+    write_msr(MSR_EFER, read_msr(MSR_EFER) | EFER_SCE);
 }
 
 static uint64_t step_rip, step_cs;
@@ -283,6 +364,7 @@ static void iret(void)
 void guest_main(void)
 {
     fast_calls();
+    repeated();
     sysret_step();
     sysenter();
     call_gate();

@@ -302,6 +302,11 @@ static enum insn_class classify(const struct decoded *d, const struct decode_fea
         return can_switch_ac(mode) ? INSN_STAC : in_c(d);
     case ZYDIS_MNEMONIC_CLAC:
         return can_switch_ac(mode) ? INSN_CLAC : in_c(d);
+    case ZYDIS_MNEMONIC_SYSCALL:
+        return code64 && (mode & DBT_MODE_CPL_MASK) == 3 ? INSN_SYSCALL : in_c(d);
+    case ZYDIS_MNEMONIC_SYSRET:
+        return code64 && (mode & DBT_MODE_CPL_MASK) == 0 && z->operand_width == 64 ? INSN_SYSRET
+                                                                                   : in_c(d);
     case ZYDIS_MNEMONIC_SWAPGS:
         return (mode & DBT_MODE_CPL_MASK) == 0 ? INSN_SWAPGS : in_c(d);
     case ZYDIS_MNEMONIC_PUSHF:
@@ -532,6 +537,8 @@ bool decode_one(struct decoded *d, const struct decode_features *features, uint3
     case INSN_IN_C_END:
     case INSN_SLOW:
     case INSN_UNDEFINED:
+    case INSN_SYSCALL:
+    case INSN_SYSRET:
         /* C code and exception frames see all flags. */
         d->flags_read = FLAGS_ARITH;
         break;

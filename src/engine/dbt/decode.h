@@ -40,8 +40,10 @@ enum insn_class {
     INSN_IMAGE,      /* FXSAVE, XSAVE, FNSTENV and the like: inline in the forms that matter */
     INSN_CLI,
     INSN_STI,
-    INSN_STAC, /* only where SMAP is on */
-    INSN_CLAC, /* the same */
+    INSN_STAC,    /* only where SMAP is on */
+    INSN_CLAC,    /* the same */
+    INSN_SYSCALL, /* at CPL 3 in 64-bit code */
+    INSN_SYSRET,  /* to 64-bit code */
     INSN_SWAPGS,
     INSN_PUSHF,
     INSN_RDTSC,

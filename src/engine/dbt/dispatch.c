@@ -181,12 +181,48 @@ static enum dbt_result jump_astray(struct dbt_vcpu *v)
     return dbt_raise_error(v, X86_VECTOR_GP, 0);
 }
 
+/* Whether a SYSCALL from 64-bit code, or a SYSRET to it, has just been executed of the kind that
+ * fastcall.c repeats; *call is where that is noted. */
+static bool is_fast_call(struct dbt_vcpu *v, uint32_t from, struct dbt_fast_call **call)
+{
+    const uint64_t cleared = DBT_ARITH_FLAGS | X86_FLAG_TF | X86_FLAG_IF | X86_FLAG_AC;
+
+    switch (v->runtime->insn.mnemonic) {
+    case ZYDIS_MNEMONIC_SYSCALL:
+        *call = &v->fast_call[0];
+        return (from & DBT_MODE_CODE64) && (v->msr.sfmask & cleared) == cleared;
+    case ZYDIS_MNEMONIC_SYSRET:
+        *call = &v->fast_call[1];
+        return (v->mode & DBT_MODE_CODE64) && dbt_cpl(v) == 3 && v->flags_sys == 0;
+    default:
+        return false;
+    }
+}
+
+static void note_fast_call(struct dbt_vcpu *v, uint32_t from)
+{
+    struct dbt_fast_call *call;
+    unsigned slot;
+
+    if (!is_fast_call(v, from, &call) || !dispatch_mode_slot(v, v->mode, &slot))
+        return;
+    *call = (struct dbt_fast_call){
+        .from = from,
+        .to = v->mode,
+        .cs = v->segment[X86_CS],
+        .ss = v->segment[X86_SS],
+        .flags_kept = ~(v->msr.sfmask | X86_FLAG_RF),
+        .first_entry = slot * DBT_JUMP_SIZE * 2,
+    };
+}
+
 /* What one exit led to. DBT_NEXT: go on at *code, which the record gives. */
 static enum dbt_result handle_record(struct dbt_vcpu *v, const struct exit_record *record,
                                      const void **code, const struct insn **in_c)
 {
     struct dbt_vm *vm = v->vm;
     uint32_t generation = v->runtime->generation, resume = record->resume;
+    uint32_t from = v->mode;
     enum dbt_result result;
 
     v->runtime->counters.exits[record->kind]++;
@@ -212,6 +248,8 @@ static enum dbt_result handle_record(struct dbt_vcpu *v, const struct exit_recor
         *in_c = &v->runtime->insn;
         v->runtime->counters.in_c[v->runtime->insn.mnemonic]++;
         result = insn_execute(v, &v->runtime->insn);
+        if (result == DBT_JUMP)
+            note_fast_call(v, from);
         /* The block may have been written over, by the instruction or by another vCPU. */
         if (result == DBT_NEXT && v->runtime->generation == generation && resume &&
             record->block->valid && !(v->interrupt_waiting && v->iflag))

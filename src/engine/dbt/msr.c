@@ -193,6 +193,7 @@ static bool write_efer(struct dbt_vcpu *v, uint64_t value)
         allowed |= X86_EFER_AUTOIBRS;
     if ((value & ~allowed) || ((changed & X86_EFER_LME) && (v->cr0 & X86_CR0_PG)))
         return false;
+    dbt_forget_fast_calls(v);
     v->efer ^= changed; /* LMA follows LME and CR0.PG alone */
     if (changed & X86_EFER_NXE)
         mmu_flush(v, true);
@@ -208,6 +209,8 @@ static bool write_msr(struct dbt_vcpu *v, uint32_t index, uint64_t value)
         if (!is_valid(index, value))
             return false;
         *storage = index == MSR_SFMASK ? (uint32_t)value : value;
+        if (index >= MSR_STAR && index <= MSR_SFMASK)
+            dbt_forget_fast_calls(v);
         return true;
     }
     switch (index) {

@@ -121,6 +121,7 @@ static enum dbt_result write_cr4(struct dbt_vcpu *v, const struct insn *insn, ui
         (!(v->efer & X86_EFER_LMA) || (v->cr3 & X86_CR3_PCID_MASK)))
         return dbt_raise_error(v, X86_VECTOR_GP, 0);
     v->cr4 = value;
+    dbt_forget_fast_calls(v);
     if ((changed & (X86_CR4_PAE | X86_CR4_PGE | X86_CR4_PSE | X86_CR4_SMEP)) && uses_pdptes(v) &&
         !mmu_set_cr3(v, v->cr3, false)) {
         v->cr4 = old;

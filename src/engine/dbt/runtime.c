@@ -310,6 +310,8 @@ static void jump_clear(struct dbt_vcpu *v, unsigned slot)
 
 void dbt_jump_flush(struct dbt_vcpu *v, bool global_too)
 {
+    if (global_too)
+        dbt_forget_fast_calls(v);
     for (unsigned slot = 0; slot < DBT_MODE_SLOTS; slot++) {
         struct local_list *local = &v->runtime->jump_local[slot];
 

@@ -89,6 +89,7 @@ void dbt_load_state(struct dbt_vcpu *v, const struct x86_vcpu_state *state, unsi
         v->nmi_blocked = state->events.nmi_blocked;
         v->run_state = state->run_state;
     }
+    dbt_forget_fast_calls(v);
     if (mask & (X86_STATE_GPR | X86_STATE_SYSTEM | X86_STATE_FPU | X86_STATE_DEBUG))
         mode_update(v);
 }

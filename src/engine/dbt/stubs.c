@@ -16,6 +16,7 @@
  *     stub_leave          leaves with the registers already saved
  *     stub_lookup         jumps to the code at TEMP0 by the second jump cache table, or on to
  *     stub_lookup_direct  the same for a target that is part of the code
+ *     stub_syscall, stub_sysret   see fastcall.c
  *     stub_miss           which leaves for the dispatcher to find the code at TEMP0
  *
  * The vector state is not touched here.
@@ -154,6 +155,7 @@ void stubs_emit(struct dbt_vm *vm)
         vm->stub_lookup[slot] = (uint32_t)(e.at - cache->rw);
         emit_link(transfer_emit_look_up(&e, 1, slot), cache->rw + vm->stub_miss);
     }
+    fastcall_emit_stubs(&e, vm);
     cache->stubs_end = cache->used = (uint32_t)ALIGN_UP((uintptr_t)(e.at - cache->rw), 64);
     memcpy(&vm->enter, &enter, sizeof(vm->enter)); /* data to function pointer */
 }

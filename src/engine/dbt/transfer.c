@@ -38,12 +38,12 @@ static struct host_memory jump_field(unsigned level, unsigned slot, size_t field
     };
 }
 
-uint8_t *transfer_emit_look_up(struct emitter *e, unsigned level, unsigned slot)
+/* Looks at the entry whose place, in eight bytes, TEMP1 holds. Returns the displacement of the jump
+ * for a miss. */
+static uint8_t *emit_probe(struct emitter *e, unsigned level, unsigned slot)
 {
     uint8_t *miss;
 
-    emit_pext_memory(e, TEMP1, TEMP0, VCPU_FIELD(jump_mask[level]));
-    emit_lea32(e, TEMP1, (struct host_memory){.base = TEMP1, .index = TEMP1, .scale = 1});
     emit_mov(e, TEMP2, HOST_RCX);
     emit_load(e, HOST_RCX, jump_field(level, slot, offsetof(struct dbt_jump_entry, neg_linear)));
     emit_lea(e, HOST_RCX, (struct host_memory){.base = HOST_RCX, .index = TEMP0, .scale = 1});
@@ -53,6 +53,21 @@ uint8_t *transfer_emit_look_up(struct emitter *e, unsigned level, unsigned slot)
     emit_mov(e, HOST_RCX, TEMP2);
     emit_jmp_memory(e, jump_field(level, slot, offsetof(struct dbt_jump_entry, code)));
     return miss;
+}
+
+uint8_t *transfer_emit_look_up(struct emitter *e, unsigned level, unsigned slot)
+{
+    emit_pext_memory(e, TEMP1, TEMP0, VCPU_FIELD(jump_mask[level]));
+    emit_lea32(e, TEMP1, (struct host_memory){.base = TEMP1, .index = TEMP1, .scale = 1});
+    return emit_probe(e, level, slot);
+}
+
+uint8_t *transfer_emit_look_up_in(struct emitter *e, unsigned level, struct host_memory first)
+{
+    emit_pext_memory(e, TEMP1, TEMP0, VCPU_FIELD(jump_mask[level]));
+    emit_load(e, TEMP2, first);
+    emit_lea(e, TEMP1, (struct host_memory){.base = TEMP2, .index = TEMP1, .scale = 2});
+    return emit_probe(e, level, 0);
 }
 
 static bool same_page(int32_t offset)

@@ -355,6 +355,14 @@ static void emit_rep(struct translator *t)
     record->resume = cache_offset(t, t->e.at);
 }
 
+static void emit_fast_call(struct translator *t)
+{
+    const struct exit_record *record = insn_record(t);
+
+    if (record)
+        fastcall_emit(t, record);
+}
+
 /* STAC and CLAC. AC is known from the mode, and so is the mode that they lead to: the rest of the
  * block is translated for that. */
 static void emit_switch_ac(struct translator *t, bool on)
@@ -562,6 +570,10 @@ static bool emit_insn(struct translator *t)
         return false;
     case INSN_REP:
         emit_rep(t);
+        return true;
+    case INSN_SYSCALL:
+    case INSN_SYSRET:
+        emit_fast_call(t);
         return true;
     case INSN_STAC:
     case INSN_CLAC:

@@ -12,6 +12,7 @@
  *     repops.c     REP MOVS and REP STOS
  *     segmentops.c selectors to and from segment registers
  *     segmented.c  offsets in segments, outside 64-bit code
+ *     fastcall.c   SYSCALL and SYSRET
  *     transfer.c   jumps, calls, returns, and how blocks are linked
  *     segmented_far.c       far transfers in real mode
  *     segmented_transfer.c  the same for code that is neither 64-bit nor flat
@@ -275,6 +276,11 @@ void segment_check_load(struct translator *t, unsigned segment);
 void segment_emit_store(struct translator *t); /* a selector to a register or memory */
 void segment_emit_load(struct translator *t);  /* ES, DS, FS or GS in real or virtual-8086 mode */
 
+/* --- fastcall.c --- */
+/* A SYSCALL or SYSRET, of which `record` is the exit to C for what needs it. */
+void fastcall_emit(struct translator *t, const struct exit_record *record);
+void fastcall_emit_stubs(struct emitter *e, struct dbt_vm *vm);
+
 /* --- transfer.c --- */
 void transfer_emit(struct translator *t); /* any of the control transfer classes */
 /* Goes on at page offset `target` of the same or another page. */
@@ -287,6 +293,9 @@ void transfer_link_edge(struct translator *t, struct exit_record *record);
 void transfer_emit_dispatch(struct translator *t);
 /* The same by one jump cache table. Returns the displacement that is to lead on from there. */
 uint8_t *transfer_emit_look_up(struct emitter *e, unsigned level, unsigned slot);
+/* The same in the table of a mode that is known only when it runs: `first` holds the index of its
+ * first entry, times two. */
+uint8_t *transfer_emit_look_up_in(struct emitter *e, unsigned level, struct host_memory first);
 /* The tail of a jump through a register or memory that is not in the first table. */
 void transfer_emit_miss(struct translator *t, const struct tail *tail);
 /* Poll for attention at the start of a block that closes a loop. */

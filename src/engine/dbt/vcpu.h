@@ -94,6 +94,16 @@ static inline unsigned dbt_jump_index(unsigned level, gva_t linear)
     return level == 0 ? linear >> 2 & 0x3fff : (linear >> 2 & 0x7f) | (linear >> 16 & 0x7f) << 7;
 }
 
+/* What SYSCALL, or SYSRET, was seen to do, for fastcall.c. */
+struct dbt_fast_call {
+    uint32_t from, to; /* modes; `from` is DBT_NO_FAST_CALL if nothing is noted */
+    struct x86_segment cs, ss;
+    uint64_t flags_kept;  /* SYSCALL: what stays of flags_sys */
+    uint64_t first_entry; /* index of the first entry of mode `to` in each jump cache level, times
+                             two */
+};
+#define DBT_NO_FAST_CALL 0xffffffffu
+
 /* Legacy region, header and the AVX component: the most that XSAVE writes with the components that
  * the engine offers (x87, SSE, AVX). */
 #define DBT_XSAVE_SIZE 832
@@ -204,6 +214,7 @@ struct dbt_vcpu {
     uint64_t pin_neg[DBT_BANK_COUNT];
     uint64_t pin_addend, pin_other;
     uint32_t pin_limit, unpinned_offset;
+    struct dbt_fast_call fast_call[2]; /* SYSCALL, SYSRET */
     struct dbt_vcpu *self;
 
     /* --- architectural state; C only, but for the segment bases --- */
@@ -296,6 +307,12 @@ static inline enum dbt_result dbt_raise_error(struct dbt_vcpu *v, uint8_t vector
     v->exception = (struct dbt_exception){
         .pending = true, .vector = vector, .has_error = true, .error = error};
     return DBT_FAULT;
+}
+
+/* EFER, CR4, STAR or SFMASK were written, or jump cache tables went to other modes. */
+static inline void dbt_forget_fast_calls(struct dbt_vcpu *v)
+{
+    v->fast_call[0].from = v->fast_call[1].from = DBT_NO_FAST_CALL;
 }
 
 /* Recomputes `mode` from the architectural state. (mode.c) */

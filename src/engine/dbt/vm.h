@@ -42,7 +42,9 @@ struct dbt_vm {
     uint32_t stub_leave;                  /* registers already saved: back to dbt_enter's caller */
     uint32_t stub_lookup[DBT_MODE_SLOTS]; /* TEMP0: a rip that is not in the first jump table */
     uint32_t stub_lookup_direct[DBT_MODE_SLOTS]; /* the same, but `branch` is to be 0 */
-    uint32_t stub_miss;                          /* TEMP0: a rip that the dispatcher shall find */
+    uint32_t stub_syscall; /* TEMP0: the rip behind it, TEMP2: exit record for C. (fastcall.c) */
+    uint32_t stub_sysret;  /* TEMP2: exit record for C */
+    uint32_t stub_miss;    /* TEMP0: a rip that the dispatcher shall find */
     void (*enter)(struct dbt_vcpu *v, const void *code);
     uint32_t modes[DBT_MODE_SLOTS]; /* mode of each jump cache slot in use */
     _Atomic unsigned mode_count;
