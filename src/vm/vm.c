@@ -28,8 +28,8 @@ struct vm_vcpu {
     pthread_t thread;
     /* Under the VM's lock. */
     bool stay;       /* the debugger lets others run, but not this one */
-    bool has_stop;   /* left the engine on the debugger's behalf, with: */
-    int stop_reason; /* as engine_exit.breakpoint */
+    bool has_stop;   /* left the engine for a reason that interests a debugger: */
+    int stop_reason; /* see gdb_target.stop_of() */
 };
 
 struct vm {
@@ -155,13 +155,13 @@ static void vcpu_failed(struct vm *vm, const struct vm_vcpu *vcpu, const struct 
     vm_request(vm, VM_REQUEST_FAIL);
 }
 
-static void vcpu_stopped(struct vm *vm, struct vm_vcpu *vcpu, int reason)
+static void vcpu_stopped(struct vm *vm, struct vm_vcpu *vcpu, int reason, enum vm_request request)
 {
     pthread_mutex_lock(&vm->lock);
     vcpu->has_stop = true;
     vcpu->stop_reason = reason;
     pthread_mutex_unlock(&vm->lock);
-    vm_request(vm, VM_REQUEST_HOLD);
+    vm_request(vm, request);
 }
 
 static void *vcpu_thread(void *opaque)
@@ -180,10 +180,10 @@ static void *vcpu_thread(void *opaque)
         case ENGINE_EXIT_HALTED:
             break;
         case ENGINE_EXIT_DEBUG:
-            vcpu_stopped(vm, vcpu, exit.breakpoint);
+            vcpu_stopped(vm, vcpu, exit.breakpoint, VM_REQUEST_HOLD);
             break;
         case ENGINE_EXIT_SHUTDOWN:
-            vm_request(vm, VM_REQUEST_CRASH);
+            vcpu_stopped(vm, vcpu, GDB_STOP_CRASHED, VM_REQUEST_CRASH);
             break;
         case ENGINE_EXIT_FAILED:
             vcpu_failed(vm, vcpu, &exit.error);
@@ -342,9 +342,22 @@ static const struct transition {
         },
 };
 
+/* A debugger wants to see why, and gets the VM as the fault left it. A panic device's crash is the
+ * guest's own word, and it has said why. */
+static bool crash_is_debugged(const struct vm *vm)
+{
+    bool faulted = false;
+
+    for (unsigned i = 0; i < vm->config.board.cpus; i++)
+        faulted |= vm->vcpu[i].has_stop && vm->vcpu[i].stop_reason == GDB_STOP_CRASHED;
+    return faulted && vm->gdb && gdb_server_in_use(vm->gdb);
+}
+
 static int serve_one(struct vm *vm, enum vm_request request, struct error *err)
 {
     enum vm_state state = vm_get_state(vm);
+    if (request == VM_REQUEST_CRASH && crash_is_debugged(vm))
+        request = VM_REQUEST_HOLD;
     /* With no_reboot a reset is an end like a crash. */
     if (request == VM_REQUEST_RESET && vm->config.no_reboot)
         request = VM_REQUEST_CRASH;

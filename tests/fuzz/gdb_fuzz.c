@@ -16,7 +16,7 @@ static void stop(struct gdb_rig *rig, uint8_t how)
     if (rig->held)
         return;
     vcpu->has_stop = how & 2;
-    vcpu->stop = (how >> 2 & 7) - 1;
+    vcpu->stop = (how >> 2 & 7) - 2;
     rig->held = true;
     gdb_session_held(&rig->session);
 }

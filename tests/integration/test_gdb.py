@@ -155,6 +155,16 @@ def test_interrupt_stops_a_running_guest(engine, guest, start):
         assert client.recv(100).startswith(b"$T02thread:1;")
 
 
+def test_triple_fault_is_shown_before_the_run_ends(engine, guest, start):
+    if engine == "kvm":
+        pytest.skip("a processor may lose its state with a triple fault, and AMD's do")
+    kernel = guest("triple-fault")
+    process, place = start(engine, kernel)
+    said = gdb(place, "continue", "x/i $pc", "detach", kernel=kernel)
+    assert "received signal SIGSEGV" in said and re.search(r"=> 0x\w+ .*:\tud2", said), said
+    assert process.wait(TIMEOUT) == 2
+
+
 def test_each_vcpu_is_a_thread(engine, guest, start):
     kernel = guest("count")
     _, place = start(engine, kernel, "--cpus", "3")

@@ -237,6 +237,13 @@ static void an_interrupt_is_told_as_one(void **state)
     assert_memory_equal(rig.session.reply.data, "T02thread:1;", 12);
 }
 
+static void a_crash_is_told_as_a_signal(void **state)
+{
+    ask("vCont;c");
+    assert_string_equal(stop(1, GDB_STOP_CRASHED), "T0bthread:2;");
+    assert_string_equal(ask("?"), "T0bthread:2;");
+}
+
 static void leaving_takes_the_breakpoints_away(void **state)
 {
     ask("Z0,1234,1");
@@ -391,6 +398,7 @@ int main(void)
         SESSION_TEST(a_second_watchpoint_hit_is_not_lost),
         SESSION_TEST(a_breakpoint_is_passed_when_going_on),
         SESSION_TEST(an_interrupt_is_told_as_one),
+        SESSION_TEST(a_crash_is_told_as_a_signal),
         SESSION_TEST(leaving_takes_the_breakpoints_away),
         SESSION_TEST(a_lost_client_is_waited_for_until_the_vm_is_held),
         SESSION_TEST(memory_is_read_and_written),

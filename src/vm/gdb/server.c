@@ -183,6 +183,11 @@ void gdb_server_free(struct gdb_server *server)
     free(server);
 }
 
+bool gdb_server_in_use(const struct gdb_server *server)
+{
+    return server->in_use;
+}
+
 const char *gdb_server_address(const struct gdb_server *server)
 {
     return server->address;

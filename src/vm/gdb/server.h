@@ -30,6 +30,8 @@ SILL_CHECKED int gdb_server_new(struct gdb_server **out, const struct gdb_option
                                 const struct gdb_target *target, struct error *err);
 void gdb_server_free(struct gdb_server *server); /* NULL is fine */
 
+/* A client is there, or is just leaving. */
+bool gdb_server_in_use(const struct gdb_server *server);
 /* What a user types behind GDB's `target remote`. Lives as long as the server. */
 const char *gdb_server_address(const struct gdb_server *server);
 

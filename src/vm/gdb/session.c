@@ -10,6 +10,7 @@
 
 #define SIGNAL_INT 2
 #define SIGNAL_TRAP 5
+#define SIGNAL_SEGV 11
 
 void gdb_session_begin(struct gdb_session *s, const struct gdb_target *target, enum gdb_arch arch)
 {
@@ -47,7 +48,9 @@ static void reply_stop(struct gdb_session *s)
     const struct gdb_stop *stop = &s->stop;
     struct gdb_writer *w = gdb_reply(s);
 
-    gdb_put(w, "T%02xthread:%x;", s->interrupted ? SIGNAL_INT : SIGNAL_TRAP, stop->vcpu + 1);
+    int signal = stop->crashed ? SIGNAL_SEGV : s->interrupted ? SIGNAL_INT : SIGNAL_TRAP;
+
+    gdb_put(w, "T%02xthread:%x;", (unsigned)signal, stop->vcpu + 1);
     if (!stop->by_point)
         return;
     if (watches[stop->type])
@@ -78,6 +81,7 @@ static bool find_stops(struct gdb_session *s, struct gdb_stop *first)
 
         if (!s->target->stop_of(s->target->opaque, i, &point))
             continue;
+        stop.crashed = point == GDB_STOP_CRASHED;
         if (point >= 0 && (unsigned)point < s->debug.count) {
             stop.by_point = true;
             stop.type = s->type[point];

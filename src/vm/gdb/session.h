@@ -31,6 +31,7 @@ enum gdb_point_type {
 
 struct gdb_stop {
     unsigned vcpu;
+    bool crashed;
     bool by_point;
     enum gdb_point_type type; /* by_point */
     gva_t address;

@@ -10,6 +10,8 @@
 #include "engine/engine.h"
 #include "machine/pc.h"
 
+#define GDB_STOP_CRASHED (ENGINE_STEPPED - 1) /* a triple fault */
+
 struct gdb_target {
     void *opaque;
     const struct engine_ops *engine;
@@ -23,9 +25,9 @@ struct gdb_target {
     void (*hold)(void *opaque);
     /* Ends the hold; vCPUs with `stay` do not run before the next call. */
     void (*go)(void *opaque, const bool stay[PC_MAX_CPUS]);
-    /* Why vCPU `index` left the engine since the last go(): engine_exit.breakpoint. False: it was
-     * only told to. */
-    bool (*stop_of)(void *opaque, unsigned index, int *breakpoint);
+    /* Why vCPU `index` left the engine since the last go(): engine_exit.breakpoint, or
+     * GDB_STOP_CRASHED. False: it was only told to. */
+    bool (*stop_of)(void *opaque, unsigned index, int *reason);
     void (*reset)(void *opaque);
     void (*quit)(void *opaque);
 };
