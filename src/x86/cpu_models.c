@@ -1,7 +1,7 @@
 /*
  * The table of CPU features (Intel SDM volume 2, CPUID; AMD APM volume 3, appendix E). It is also
  * the list of what a guest may be shown at all: a feature whose state is not in struct
- * x86_vcpu_state (nested virtualization, CET, AMX, performance counters, TSC_ADJUST) is not here.
+ * x86_vcpu_state (nested virtualization, CET, AMX, performance counters) is not here.
  *
  * Levels: x86-64-v2 and -v3 of the x86-64 psABI, with what every processor of that generation has
  * besides for the sake of kernels. The APIC's features are the engines' own work and so in all.
@@ -72,6 +72,7 @@ const struct cpu_feature cpu_features[] = {
     {CPU_1_ECX, 30, V3, "rdrand"},
 
     {CPU_7_EBX, 0, V3, "fsgsbase"},
+    {CPU_7_EBX, 1, HOST, "tsc_adjust"},
     {CPU_7_EBX, 3, V3, "bmi1"},
     {CPU_7_EBX, 4, HOST, "hle"},
     {CPU_7_EBX, 5, V3, "avx2"},

@@ -76,7 +76,7 @@ struct x86_events {
 struct x86_msrs {
     uint64_t star, lstar, cstar, sfmask, kernel_gs_base;
     uint64_t sysenter_cs, sysenter_esp, sysenter_eip;
-    uint64_t pat, misc_enable, tsc_aux, tsc_deadline;
+    uint64_t pat, misc_enable, tsc_adjust, tsc_aux, tsc_deadline;
     uint64_t mtrr_def_type, mtrr_fixed[11], mtrr_base[8], mtrr_mask[8];
     uint64_t spec_ctrl;
     uint64_t kvm_wall_clock, kvm_system_time, kvm_poll_control;

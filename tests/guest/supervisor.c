@@ -225,6 +225,26 @@ static void xsave(void)
     check_equal("XSAVE to an unaligned address", trap.vector, GP);
 }
 
+static void tsc_adjust(void)
+{
+    const uint64_t step = 1ull << 40;
+
+    if (!cpu_has(7, 1, 1)) {
+        TRY("rdmsr", : : "c"(MSR_TSC_ADJUST) : "rax", "rdx");
+        check_equal("TSC_ADJUST that CPUID hides", trap.vector, GP);
+        return;
+    }
+    uint64_t adjust = read_msr(MSR_TSC_ADJUST), start = read_tsc();
+    write_msr(MSR_TSC_ADJUST, adjust + step);
+    uint64_t moved = read_tsc();
+    check("TSC_ADJUST moves the TSC", moved - start >= step && moved - start < 2 * step);
+    write_msr(MSR_TSC, moved + step);
+    uint64_t by = read_msr(MSR_TSC_ADJUST) - adjust - step;
+    check("    and a write to the TSC moves it", by > step / 2 && by <= step);
+    write_msr(MSR_TSC_ADJUST, adjust);
+    check("    back again", read_tsc() - start < step);
+}
+
 static void tsc(void)
 {
     uint64_t before = read_tsc(), after;
@@ -233,7 +253,7 @@ static void tsc(void)
         ;
     after = read_tsc();
     check("the TSC runs", after > before);
-    write_msr(0x10, 0);
+    write_msr(MSR_TSC, 0);
     check("the TSC can be set", read_tsc() < 1000000000);
     if (cpu_has(0x80000001, 3, 27)) {
         uint32_t aux = 0;
@@ -273,6 +293,7 @@ void guest_main(void)
     fsgsbase();
     pcid();
     xsave();
+    tsc_adjust();
     tsc();
     machine_check();
 }

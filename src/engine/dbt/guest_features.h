@@ -25,6 +25,7 @@ struct cpu_feature {
 #define FEATURE_FXSR ((struct cpu_feature){1, CPUID_EDX, 24})
 #define FEATURE_SSE ((struct cpu_feature){1, CPUID_EDX, 25})
 #define FEATURE_FSGSBASE ((struct cpu_feature){7, CPUID_EBX, 0})
+#define FEATURE_TSC_ADJUST ((struct cpu_feature){7, CPUID_EBX, 1})
 #define FEATURE_SMEP ((struct cpu_feature){7, CPUID_EBX, 7})
 #define FEATURE_SMAP ((struct cpu_feature){7, CPUID_EBX, 20})
 #define FEATURE_UMIP ((struct cpu_feature){7, CPUID_ECX, 2})

@@ -34,11 +34,11 @@ static const struct feature_word feature_words[] = {
     {1, 0, 3, BIT(0) | BIT(8) | BIT(15) | BIT(19) | BIT(23) | BIT(24) | BIT(25) | BIT(26),
      BIT(2) | BIT(3) | BIT(4) | BIT(5) | BIT(6) | BIT(7) | BIT(9) | BIT(11) | BIT(12) | BIT(13) |
          BIT(14) | BIT(16) | BIT(17)},
-    /* bmi1 avx2 bmi2 erms rdseed adx clflushopt clwb sha | fsgsbase smep invpcid smap */
+    /* bmi1 avx2 bmi2 erms rdseed adx clflushopt clwb sha | fsgsbase tsc_adjust smep invpcid smap */
     {7, 0, 1, BIT(3) | BIT(5) | BIT(8) | BIT(9) | BIT(18) | BIT(19) | BIT(23) | BIT(24) | BIT(29),
-     BIT(0) | BIT(7) | BIT(10) | BIT(20)},
-    /* gfni vaes vpclmulqdq | rdpid */
-    {7, 0, 2, BIT(8) | BIT(9) | BIT(10), BIT(22)},
+     BIT(0) | BIT(1) | BIT(7) | BIT(10) | BIT(20)},
+    /* gfni vaes vpclmulqdq | umip rdpid */
+    {7, 0, 2, BIT(8) | BIT(9) | BIT(10), BIT(2) | BIT(22)},
     /* fsrm | IBRS (of use only as what IBRS_ALL needs) and ARCH_CAPABILITIES: see below */
     {7, 0, 3, BIT(4), BIT(26) | BIT(29)},
     /* lahf abm 3dnowprefetch */

@@ -155,6 +155,9 @@ static bool read_msr(struct dbt_vcpu *v, uint32_t index, uint64_t *value)
     case MSR_TSC:
         *value = dbt_tsc(v);
         return true;
+    case MSR_TSC_ADJUST:
+        *value = v->msr.tsc_adjust;
+        return guest_has(v, FEATURE_TSC_ADJUST);
     case MSR_EFER:
         *value = v->efer;
         return true;
@@ -201,6 +204,18 @@ static bool write_efer(struct dbt_vcpu *v, uint64_t value)
     return true;
 }
 
+/* Adds to the TSC, of which TSC_ADJUST keeps account (Intel SDM volume 3, 18.17.3). */
+static void move_tsc(struct dbt_vcpu *v, uint64_t ticks)
+{
+    uint64_t deadline;
+
+    v->tsc_offset += ticks;
+    v->msr.tsc_adjust += ticks;
+    /* A deadline that is armed is now another moment. */
+    if (dbt_msr_read_outside(v, MSR_TSC_DEADLINE, &deadline) && deadline)
+        (void)!dbt_msr_write_outside(v, MSR_TSC_DEADLINE, deadline);
+}
+
 static bool write_msr(struct dbt_vcpu *v, uint32_t index, uint64_t value)
 {
     uint64_t *storage = msr_storage(v, index);
@@ -215,7 +230,12 @@ static bool write_msr(struct dbt_vcpu *v, uint32_t index, uint64_t value)
     }
     switch (index) {
     case MSR_TSC:
-        v->tsc_offset += value - dbt_tsc(v);
+        move_tsc(v, value - dbt_tsc(v));
+        return true;
+    case MSR_TSC_ADJUST:
+        if (!guest_has(v, FEATURE_TSC_ADJUST))
+            return false;
+        move_tsc(v, value - v->msr.tsc_adjust);
         return true;
     case MSR_EFER:
         return write_efer(v, value);

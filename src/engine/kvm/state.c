@@ -244,6 +244,7 @@ static const struct msr_field msr_fields[] = {
     FIELD(MSR_SYSENTER_EIP, msr.sysenter_eip),
     FIELD(MSR_PAT, msr.pat),
     FIELD(MSR_MISC_ENABLE, msr.misc_enable),
+    OPTIONAL_FIELD(MSR_TSC_ADJUST, msr.tsc_adjust),
     OPTIONAL_FIELD(MSR_TSC_AUX, msr.tsc_aux),
     OPTIONAL_FIELD(MSR_TSC_DEADLINE, msr.tsc_deadline),
     OPTIONAL_FIELD(MSR_SPEC_CTRL, msr.spec_ctrl),

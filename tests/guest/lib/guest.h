@@ -168,7 +168,9 @@ uint64_t *page_map(uint64_t address, uint64_t physical, uint64_t flags);
 #define FLAG_RF (1ull << 16)
 #define FLAG_AC (1ull << 18)
 
+#define MSR_TSC 0x10
 #define MSR_APIC_BASE 0x1b
+#define MSR_TSC_ADJUST 0x3b
 #define MSR_EFER 0xc0000080
 #define MSR_STAR 0xc0000081
 #define MSR_MCG_CAP 0x179
