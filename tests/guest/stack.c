@@ -133,6 +133,23 @@ static void moved(void)
     map_all();
 }
 
+/* Accesses too far apart for one page, between a comparison and the use of its result. */
+static void far_apart(void)
+{
+    map_all();
+    map(1, frame[0], RIGHTS); /* so that the two frames are no neighbours */
+    *(volatile uint64_t *)(frame[2] + 0x3b8) = 0x4200;
+    for (unsigned i = 0; i < 3; i++) {
+        uint64_t vector = ON_STACK(STACK + PAGE_SIZE + 0x808, 5, 5,
+                                   "cmp %%rbx, %%rcx\n\tpush %%rbx\n\tmov 3000(%%rsp), %%rax\n\t"
+                                   "sete %%al\n\tadd $8, %%rsp");
+
+        check_equal("a push and a load 3000 bytes up", vector, NO_TRAP);
+        check_equal("    finds what is there", result, 0x4201);
+    }
+    map_all();
+}
+
 /* mov $imm32, %eax; ret at the stack pointer's page, rewritten by pushes. */
 static void code_on_it(void)
 {
@@ -204,6 +221,7 @@ void guest_main(void)
     absent();
     dirty_bits();
     moved();
+    far_apart();
     code_on_it();
     not_canonical();
     by_privilege();

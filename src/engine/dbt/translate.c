@@ -684,7 +684,7 @@ static void emit_body(struct translator *t, enum block_end end)
         if (!t->spill_keeps)
             spill_forget(t);
         t->pinned = t->pinned_insn[i];
-        if (zone < t->zone + t->zone_count && zone->first == i)
+        while (zone < t->zone + t->zone_count && zone->first == i)
             pin_emit_check(t, zone++);
         if (in_group && group->first == i)
             share_emit_check(t, group);
