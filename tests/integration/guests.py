@@ -115,6 +115,36 @@ text:   .asciz  "ready\\n"
     """,
     # One byte to the debug console.
     "debugcon": "outb 'D', 0xe9; exit 1",
+    # Real mode: counts to 3 at 0x0800:0, where `again` is at 0x0800:0x10, and ends with that.
+    "real-mode": """
+        mov     $real, %esi
+        mov     $0x8000, %edi
+        mov     $real_end - real, %ecx
+        rep     movsb
+        lgdt    table
+        ljmp    $8, $0x8000 + leave - real
+        .code16
+real:   mov     $3, %cx
+        xor     %bx, %bx
+        jmp     again
+        .org    real + 0x10
+again:  inc     %bx
+        loop    again
+        mov     $DEBUG_EXIT, %dx
+        mov     %bx, %ax
+        out     %al, %dx
+1:      hlt
+        jmp     1b
+leave:  mov     %cr0, %eax
+        and     $~1, %eax
+        mov     %eax, %cr0
+        ljmp    $0x800, $0
+real_end:
+        .balign 8
+gdt:    .quad   0, 0x00009a000000ffff
+table:  .word   15
+        .long   gdt
+    """,
     # For a debugger: counts 2, 4, 6 in memory, reads it, and ends with what it read.
     "count": """
         .globl  again, counted, done, counter

@@ -164,6 +164,9 @@ static void breakpoints_go_to_every_vcpu(void **state)
     assert_string_equal(stop(1, 1), "T05thread:2;watch:5678;");
     assert_string_equal(ask("z2,5678,4"), "OK");
     assert_null(ask("vCont;c"));
+    assert_string_equal(stop(0, 0), "T05thread:1;"); /* its rip is another, it seems */
+    assert_null(ask("vCont;c"));
+    rig.vcpu[0].state.rip = 0x1234;
     assert_string_equal(stop(0, 0), "T05thread:1;swbreak:;");
     assert_int_equal(rig.vcpu[1].debug.count, 1);
 }

@@ -63,10 +63,10 @@ static int open_perf_map(struct dbt_vm *vm, struct error *err)
     return 0;
 }
 
-static void map_block(struct dbt_vm *vm, const struct dbt_block *block, uint64_t rip)
+static void map_block(struct dbt_vm *vm, const struct dbt_block *block, gva_t linear)
 {
     fprintf(vm->perf_map, "%" PRIxPTR " %x guest 0x%" PRIx64 " cpl%u\n",
-            (uintptr_t)(vm->cache.rx + block->start), block->end - block->start, rip,
+            (uintptr_t)(vm->cache.rx + block->start), block->end - block->start, linear,
             block->mode & DBT_MODE_CPL_MASK);
 }
 
@@ -194,7 +194,7 @@ void trace_block(struct dbt_vcpu *v, const struct dbt_block *block, const uint8_
     bool code64 = block->mode & DBT_MODE_CODE64, code32 = block->mode & DBT_MODE_CODE32;
 
     if (v->vm->perf_map)
-        map_block(v->vm, block, v->rip);
+        map_block(v->vm, block, dbt_linear_of(v, v->rip));
     if (!(v->vm->trace & TRACE_BLOCKS))
         return;
     fprintf(stderr, "block %#" PRIx64 " (physical) mode %#x: %u bytes, %u instructions; ends: %s\n",
@@ -249,10 +249,9 @@ void trace_exit(struct dbt_vcpu *v)
                 v->runtime->leave == LEAVE_FAULT ? "fault" : "memory", rip);
         return;
     }
-    if (record->kind == EXIT_LOOKUP)
-        rip = dbt_rip_of(v, v->scratch[0]);
-    else
-        rip = v->page_base + (uint64_t)(int64_t)record->offset;
+    rip = dbt_rip_of(v, record->kind == EXIT_LOOKUP
+                            ? v->scratch[0]
+                            : v->page_base + (uint64_t)(int64_t)record->offset);
     fprintf(stderr, "vcpu %u exit %s at rip %#" PRIx64 "%s%s\n", v->index,
             trace_exit_name(record->kind), rip, record->insn ? ": " : "",
             record->insn ? ZydisMnemonicGetString((ZydisMnemonic)record->insn->mnemonic) : "");

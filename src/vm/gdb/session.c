@@ -41,6 +41,8 @@ static bool knows(const struct gdb_session *s, enum gdb_point_type type)
            (type == GDB_HARDWARE_BREAK && s->knows_hwbreak);
 }
 
+/* GDB compares breakpoints with rip, and would go on from one that it does not find there; in a
+ * segment with a base it gets a plain SIGTRAP. */
 static void reply_stop(struct gdb_session *s)
 {
     static const char *const watches[GDB_POINT_TYPES] = {
@@ -55,7 +57,7 @@ static void reply_stop(struct gdb_session *s)
         return;
     if (watches[stop->type])
         gdb_put(w, "%s:%llx;", watches[stop->type], (unsigned long long)stop->address);
-    else if (knows(s, stop->type))
+    else if (knows(s, stop->type) && stop->address == s->stop_rip)
         gdb_put(w, "%s:;", stop->type == GDB_SOFTWARE_BREAK ? "swbreak" : "hwbreak");
 }
 
