@@ -145,6 +145,23 @@ static bool is_rep_move_or_store(const ZydisDecodedInstruction *z)
            (z->attributes & ZYDIS_ATTRIB_HAS_REP);
 }
 
+/* MOV from a control register that is but a field of the vCPU. */
+static bool is_cr_read(const struct decoded *d, uint32_t mode)
+{
+    if (!(mode & DBT_MODE_CODE64) || (mode & DBT_MODE_CPL_MASK) ||
+        d->operand[1].type != ZYDIS_OPERAND_TYPE_REGISTER)
+        return false;
+    switch (d->operand[1].reg.value) {
+    case ZYDIS_REGISTER_CR0:
+    case ZYDIS_REGISTER_CR2:
+    case ZYDIS_REGISTER_CR3:
+    case ZYDIS_REGISTER_CR4:
+        return true;
+    default:
+        return false;
+    }
+}
+
 /* STAC and CLAC open and close SMAP, and that is all they do to the mode. */
 static bool can_switch_ac(uint32_t mode)
 {
@@ -227,6 +244,8 @@ static enum insn_class classify(const struct decoded *d, const struct decode_fea
             return d->memory && !stack_native ? in_c(d) : INSN_SEGMENT_STORE;
         if (is_simple_segment_load(d, mode))
             return INSN_SEGMENT_LOAD;
+        if (is_cr_read(d, mode))
+            return INSN_CR_READ;
         return is_system_register(d) ? in_c(d) : INSN_NATIVE;
     case ZYDIS_MNEMONIC_PUSHA:
     case ZYDIS_MNEMONIC_PUSHAD:

@@ -42,6 +42,7 @@ enum insn_class {
     INSN_STI,
     INSN_STAC,    /* only where SMAP is on */
     INSN_CLAC,    /* the same */
+    INSN_CR_READ, /* MOV from CR0, CR2, CR3 or CR4, in 64-bit code at CPL 0 */
     INSN_SYSCALL, /* at CPL 3 in 64-bit code */
     INSN_SYSRET,  /* to 64-bit code */
     INSN_SWAPGS,

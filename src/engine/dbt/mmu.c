@@ -282,15 +282,23 @@ enum dbt_bank mmu_bank(const struct dbt_vcpu *v)
     return v->mode & DBT_MODE_AC ? DBT_BANK_SUPERVISOR_AC : DBT_BANK_SUPERVISOR;
 }
 
-/* Enters the page in the TLB bank that the vCPU uses now. */
-static const struct dbt_tlb_entry *tlb_fill(struct dbt_vcpu *v, gva_t address,
+/* The bank whose entries tell about an access of this kind, which is not MMU_USER. */
+static enum dbt_bank bank_of(const struct dbt_vcpu *v, unsigned access)
+{
+    if (!(access & MMU_IMPLICIT))
+        return mmu_bank(v);
+    return v->cr4 & X86_CR4_SMAP ? DBT_BANK_SUPERVISOR : DBT_BANK_SUPERVISOR_AC;
+}
+
+/* Enters the page in the TLB. */
+static const struct dbt_tlb_entry *tlb_fill(struct dbt_vcpu *v, enum dbt_bank bank, gva_t address,
                                             const struct translation *t, uint8_t *host,
                                             bool readonly)
 {
     gpa_t frame = ALIGN_DOWN(t->gpa, GUEST_PAGE_SIZE);
     bool watched = page_flags(v->vm, frame) & MEMORY_PAGE_WATCHED;
     unsigned index = tlb_index(address);
-    struct dbt_tlb_entry *entry = &v->tlb[mmu_bank(v)][index];
+    struct dbt_tlb_entry *entry = &v->tlb[bank][index];
     uint64_t negative = -ALIGN_DOWN(address, GUEST_PAGE_SIZE);
 
     v->runtime->counters.memory_fills++;
@@ -299,7 +307,7 @@ static const struct dbt_tlb_entry *tlb_fill(struct dbt_vcpu *v, gva_t address,
     entry->host = host;
     entry->frame = frame | (t->global ? DBT_TLB_GLOBAL : 0);
     if (!t->global)
-        local_list_add(&v->runtime->tlb_local, mmu_bank(v) * DBT_TLB_SIZE + index);
+        local_list_add(&v->runtime->tlb_local, bank * DBT_TLB_SIZE + index);
     large_note(v, address, t);
     return entry;
 }
@@ -332,7 +340,7 @@ uint8_t *mmu_access_host(struct dbt_vcpu *v, gva_t address, unsigned size, bool 
     if (!host || (write && readonly) || (v->data_breakpoints && debug_watches(v, address)))
         return NULL;
 
-    tlb_fill(v, address, &t, host, readonly);
+    tlb_fill(v, mmu_bank(v), address, &t, host, readonly);
     watched = page_flags(v->vm, frame) & MEMORY_PAGE_WATCHED;
     if (write && watched && smc_written(v->vm, v, t.gpa, size))
         return NULL; /* translated code was there: finish this instruction outside its block */
@@ -353,7 +361,7 @@ static void fill_quietly(struct dbt_vcpu *v, gva_t address, bool write)
     }
     host = dbt_ram(v->vm, ALIGN_DOWN(t.gpa, GUEST_PAGE_SIZE), &readonly);
     if (host && !(v->data_breakpoints && debug_watches(v, address)))
-        tlb_fill(v, address, &t, host, readonly);
+        tlb_fill(v, mmu_bank(v), address, &t, host, readonly);
 }
 
 static bool is_ready(const struct dbt_tlb_entry *entry, gva_t page, bool write)
@@ -574,14 +582,30 @@ static bool misaligned(const struct dbt_vcpu *v, gva_t address, unsigned size, u
            (address & (size - 1));
 }
 
+/* Whether a hit in bank_of() is all that there is to such an access. */
+static bool tlb_knows(const struct dbt_vcpu *v, unsigned access)
+{
+    return !(access & ~(unsigned)(MMU_WRITE | MMU_IMPLICIT)) && !(v->mode & DBT_MODE_ALIGN);
+}
+
+/* Descriptor tables and the stacks that exceptions push to are used again and again. */
+static void fill_implicit(struct dbt_vcpu *v, gva_t address, const struct translation *t)
+{
+    bool readonly;
+    uint8_t *host = dbt_ram(v->vm, ALIGN_DOWN(t->gpa, GUEST_PAGE_SIZE), &readonly);
+
+    if (host && !(v->data_breakpoints && debug_watches(v, address)))
+        tlb_fill(v, bank_of(v, MMU_IMPLICIT), address, t, host, readonly);
+}
+
 enum dbt_result mmu_read(struct dbt_vcpu *v, gva_t address, void *to, unsigned size,
                          unsigned access)
 {
     struct translation t[2];
     unsigned first;
 
-    if (!(access & ~MMU_READ) && !(v->mode & DBT_MODE_ALIGN)) {
-        const struct dbt_tlb_entry *entry = &v->tlb[mmu_bank(v)][tlb_index(address)];
+    if (tlb_knows(v, access)) {
+        const struct dbt_tlb_entry *entry = &v->tlb[bank_of(v, access)][tlb_index(address)];
 
         if (entry->neg_read + address <= GUEST_PAGE_SIZE - size) {
             copy_atomic(to, entry->host + (entry->neg_read + address), size);
@@ -598,6 +622,8 @@ enum dbt_result mmu_read(struct dbt_vcpu *v, gva_t address, void *to, unsigned s
         return result;
     if (v->data_breakpoints && !(access & MMU_IMPLICIT))
         debug_access(v, address, size, false);
+    if (access & MMU_IMPLICIT)
+        fill_implicit(v, address, &t[0]);
     physical_read(v, t[0].gpa, to, first);
     if (first < size)
         physical_read(v, t[1].gpa, (uint8_t *)to + first, size - first);
@@ -610,8 +636,8 @@ enum dbt_result mmu_write(struct dbt_vcpu *v, gva_t address, const void *from, u
     struct translation t[2];
     unsigned first;
 
-    if (!(access & ~MMU_WRITE) && !(v->mode & DBT_MODE_ALIGN)) {
-        const struct dbt_tlb_entry *entry = &v->tlb[mmu_bank(v)][tlb_index(address)];
+    if (tlb_knows(v, access)) {
+        const struct dbt_tlb_entry *entry = &v->tlb[bank_of(v, access)][tlb_index(address)];
 
         if (entry->neg_write + address <= GUEST_PAGE_SIZE - size) {
             copy_atomic(entry->host + (entry->neg_write + address), from, size);
@@ -628,6 +654,8 @@ enum dbt_result mmu_write(struct dbt_vcpu *v, gva_t address, const void *from, u
         return result;
     if (v->data_breakpoints && !(access & MMU_IMPLICIT))
         debug_access(v, address, size, true);
+    if (access & MMU_IMPLICIT)
+        fill_implicit(v, address, &t[0]);
     physical_write(v, t[0].gpa, from, first);
     if (first < size)
         physical_write(v, t[1].gpa, (const uint8_t *)from + first, size - first);

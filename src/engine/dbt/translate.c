@@ -65,6 +65,7 @@ static bool ends_block(const struct decoded *d)
     case INSN_BIT_MEMORY:
     case INSN_IMAGE:
     case INSN_REP:
+    case INSN_CR_READ:
     case INSN_STAC:
     case INSN_CLAC:
     case INSN_CLI:
@@ -355,6 +356,28 @@ static void emit_rep(struct translator *t)
     record->resume = cache_offset(t, t->e.at);
 }
 
+static void emit_cr_read(struct translator *t)
+{
+    struct host_memory field;
+
+    switch (t->d->operand[1].reg.value) {
+    case ZYDIS_REGISTER_CR0:
+        field = VCPU_FIELD(cr0);
+        break;
+    case ZYDIS_REGISTER_CR2:
+        field = VCPU_FIELD(cr2);
+        break;
+    case ZYDIS_REGISTER_CR3:
+        field = VCPU_FIELD(cr3);
+        break;
+    default:
+        field = VCPU_FIELD(cr4);
+        break;
+    }
+    emit_load(&t->e, TEMP1, field);
+    access_store_guest(t, decode_gpr_number(t->d->operand[0].reg.value), TEMP1);
+}
+
 static void emit_fast_call(struct translator *t)
 {
     const struct exit_record *record = insn_record(t);
@@ -570,6 +593,9 @@ static bool emit_insn(struct translator *t)
         return false;
     case INSN_REP:
         emit_rep(t);
+        return true;
+    case INSN_CR_READ:
+        emit_cr_read(t);
         return true;
     case INSN_SYSCALL:
     case INSN_SYSRET:
