@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Runs one test guest on one engine (meson's suite "guest").
 
-    run.py SILL ENGINE GUEST [--cpus N] [--memory SIZE] [--append STRING] [--timeout SECONDS]
+    run.py SILL ENGINE GUEST [--cpus N] [--memory SIZE] [--append STRING] [--device NAME]...
+           [--timeout SECONDS]
 
 The guest passes if it ends through debug-exit with the status for success, has said so, and has
 printed no line with FAIL. Exit status 0, 1, or 77 (skipped, with the reason) where the engine is not
@@ -35,6 +36,7 @@ def main():
     parser.add_argument("--cpus", default="1")
     parser.add_argument("--memory", default="64M")
     parser.add_argument("--append", default="")
+    parser.add_argument("--device", action="append", default=[])
     parser.add_argument("--timeout", type=float, default=20)
     options = parser.parse_args()
 
@@ -46,6 +48,8 @@ def main():
     command = [options.sill, "run", "--quiet", "--engine", options.engine, "--cpus", options.cpus,
                "--memory", options.memory, "--kernel", options.guest, "--device", "debug-exit",
                "--console", "stdio", "--display", "none", "--no-reboot"]
+    for device in options.device:
+        command += ["--device", device]
     if options.append:
         command += ["--append", options.append]
     try:

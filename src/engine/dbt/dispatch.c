@@ -250,9 +250,11 @@ static enum dbt_result handle_record(struct dbt_vcpu *v, const struct exit_recor
         result = insn_execute(v, &v->runtime->insn);
         if (result == DBT_JUMP)
             note_fast_call(v, from);
-        /* The block may have been written over, by the instruction or by another vCPU. */
+        /* The block may have been written over, by the instruction or by another vCPU. A device
+         * that has interrupted is heard now, so that a later STI knows. */
         if (result == DBT_NEXT && v->runtime->generation == generation && resume &&
-            record->block->valid && !(v->interrupt_waiting && v->iflag))
+            record->block->valid && !(v->interrupt_waiting && v->iflag) &&
+            !atomic_load_explicit(&v->attention, memory_order_relaxed))
             *code = vm->cache.rx + resume;
         else if (result == DBT_NEXT)
             result = DBT_JUMP;
