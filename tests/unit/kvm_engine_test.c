@@ -10,6 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
+#include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <string.h>
@@ -308,6 +309,38 @@ static void port_accesses_reach_the_board(void **state)
     static const uint32_t expected[] = {0x5678abcd, 0xbeef, 0x61, 0x62, 0x63};
     assert_int_equal(m.report_count, 5);
     assert_memory_equal(m.report, expected, sizeof(expected));
+}
+
+static void a_debugger_steps_and_has_four_breakpoints(void **state)
+{
+    struct engine_debug debug = {.single_step = true};
+    struct x86_vcpu_state now;
+    struct engine_exit exit;
+
+    need_kvm();
+    LOAD(ports, GUEST_CODE);
+    set_state(0, real_mode(0));
+    assert_int_equal(engine_kvm.set_debug(m.vcpu[0], &debug), 0);
+    engine_kvm.run(m.vcpu[0], &exit);
+    assert_int_equal(exit.kind, ENGINE_EXIT_DEBUG);
+    assert_int_equal(exit.breakpoint, ENGINE_STEPPED);
+    assert_int_equal(engine_kvm.get_state(m.vcpu[0], &now, X86_STATE_GPR), 0);
+    assert_true(now.rip > GUEST_CODE && now.rip < GUEST_CODE + 16);
+    assert_false(now.rflags & X86_FLAG_TF);
+
+    debug = (struct engine_debug){.count = 5};
+    assert_int_equal(engine_kvm.set_debug(m.vcpu[0], &debug), -ENOSPC);
+    debug.count = 1;
+    debug.breakpoint[0] = (struct engine_breakpoint){ENGINE_BREAK_WRITE, 0x1001, 2};
+    assert_int_equal(engine_kvm.set_debug(m.vcpu[0], &debug), -ENOSPC);
+    debug.breakpoint[0] = (struct engine_breakpoint){ENGINE_BREAK_ACCESS, 0x1000, 3};
+    assert_int_equal(engine_kvm.set_debug(m.vcpu[0], &debug), -ENOSPC);
+    debug.breakpoint[0] = (struct engine_breakpoint){ENGINE_BREAK_ACCESS, 0x1000, 8};
+    assert_int_equal(engine_kvm.set_debug(m.vcpu[0], &debug), 0);
+    debug.count = 0;
+    assert_int_equal(engine_kvm.set_debug(m.vcpu[0], &debug), 0);
+    assert_int_equal(run(0), ENGINE_EXIT_KICKED);
+    assert_int_equal(m.report_count, 5);
 }
 
 /* 64-bit mode at CPL 0, with 2 MiB pages at 0, MMIO_BASE and ROM_BASE mapped one to one. */
@@ -637,19 +670,13 @@ int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
-        TEST(port_accesses_reach_the_board),
-        TEST(long_mode_mmio_and_rom),
-        TEST(kick_stops_a_spinning_guest_and_sticks),
-        TEST(a_message_wakes_a_halted_vcpu),
-        TEST(level_triggered_eoi_reaches_the_ioapic),
-        TEST(the_8259_wakes_a_halted_vcpu),
-        TEST(the_8259_waits_for_interrupts_to_be_enabled),
-        TEST(an_nmi_wakes_a_halted_vcpu),
-        TEST(triple_fault_is_a_shutdown),
-        TEST(unknown_msrs_are_the_boards),
-        TEST(a_startup_ipi_starts_the_second_vcpu),
-        TEST(all_state_survives_a_round_trip),
-        TEST(a_taken_interrupt_travels_with_the_state),
+        TEST(port_accesses_reach_the_board),   TEST(a_debugger_steps_and_has_four_breakpoints),
+        TEST(long_mode_mmio_and_rom),          TEST(kick_stops_a_spinning_guest_and_sticks),
+        TEST(a_message_wakes_a_halted_vcpu),   TEST(level_triggered_eoi_reaches_the_ioapic),
+        TEST(the_8259_wakes_a_halted_vcpu),    TEST(the_8259_waits_for_interrupts_to_be_enabled),
+        TEST(an_nmi_wakes_a_halted_vcpu),      TEST(triple_fault_is_a_shutdown),
+        TEST(unknown_msrs_are_the_boards),     TEST(a_startup_ipi_starts_the_second_vcpu),
+        TEST(all_state_survives_a_round_trip), TEST(a_taken_interrupt_travels_with_the_state),
         TEST(memory_slots_come_and_go),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

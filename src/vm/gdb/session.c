@@ -49,7 +49,6 @@ static void reply_stop(struct gdb_session *s)
         [GDB_WATCH_WRITE] = "watch", [GDB_WATCH_READ] = "rwatch", [GDB_WATCH_ACCESS] = "awatch"};
     const struct gdb_stop *stop = &s->stop;
     struct gdb_writer *w = gdb_reply(s);
-
     int signal = stop->crashed ? SIGNAL_SEGV : s->interrupted ? SIGNAL_INT : SIGNAL_TRAP;
 
     gdb_put(w, "T%02xthread:%x;", (unsigned)signal, stop->vcpu + 1);
