@@ -147,6 +147,17 @@ static void far_apart(void)
         check_equal("a push and a load 3000 bytes up", vector, NO_TRAP);
         check_equal("    finds what is there", result, 0x4201);
     }
+    for (unsigned i = 0; i < 3; i++) {
+        /* Both checks could be made before the XOR, where no flag is needed. */
+        uint64_t vector = ON_STACK(STACK + PAGE_SIZE + 0x808, 0x77 + i, 5,
+                                   "xor %%eax, %%eax\n\tmovb %%bl, 3000(%%rsp)\n\tpush %%rbx\n\t"
+                                   "sete %%al\n\tadd $8, %%rsp");
+
+        check_equal("a store 3000 bytes up and a push", vector, NO_TRAP);
+        check_equal("    both arrive: the store", word(2, 0x3c0) & 0xff, 0x77 + i);
+        check_equal("    and the push", word(0, 0x800), 0x77 + i);
+        check_equal("    with the flags as they were", result, 1);
+    }
     map_all();
 }
 

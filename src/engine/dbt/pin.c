@@ -151,8 +151,13 @@ void pin_find_zones(struct translator *t)
             to_start = 0;
         }
         if (stack_access(d, &range)) {
-            if (open && !zone_extend(open, moved, range))
+            if (open && !zone_extend(open, moved, range)) {
+                /* Another page may have to be pinned, but not before this zone's last access. */
                 open = NULL;
+                start = i;
+                start_dead = t->live_before[i] == 0;
+                to_start = 0;
+            }
             if (!open) {
                 struct pin_zone *zone = &t->zone[t->zone_count];
 
