@@ -217,6 +217,17 @@ static void xsave(void)
         *(uint64_t *)(xsave_area + 512) = 7;
         asm volatile("vextractf128 $1, %%ymm1, %0" : "=m"(*(uint8_t(*)[16])(xsave_area + 1024)));
         check_equal("XRSTOR of an absent component clears it", *(uint64_t *)(xsave_area + 1024), 0);
+        cpuid(0xd, 1, out);
+        if (out[0] & 4) {
+            asm volatile("vpcmpeqd %ymm1, %ymm1, %ymm1");
+            asm volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(1));
+            check_equal("XGETBV of what is in use: AVX", low & 4, 4);
+            asm volatile("vzeroupper; xgetbv" : "=a"(low), "=d"(high) : "c"(1));
+            check_equal("    not after VZEROUPPER", low & 4, 0);
+        } else {
+            TRY("xgetbv", : "=a"(low), "=d"(high) : "c"(1));
+            check_equal("XGETBV of what is in use, where CPUID lacks it", trap.vector, GP);
+        }
         *(uint64_t *)(xsave_area + 512) = 1ull << 62;
         TRY("xrstor %0", : : "m"(xsave_area), "a"(7), "d"(0) : "memory");
         check_equal("XRSTOR of components that are not enabled", trap.vector, GP);

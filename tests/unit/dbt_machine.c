@@ -131,6 +131,10 @@ bool dbt_msr_write_outside(struct dbt_vcpu *v, uint32_t index, uint64_t value)
     return false;
 }
 
+void dbt_simd_unload(struct dbt_vcpu *v)
+{
+}
+
 /* All features, 40 address bits, x87, SSE and AVX state. */
 void dbt_cpuid(struct dbt_vcpu *v, uint32_t leaf, uint32_t subleaf, uint32_t out[4])
 {

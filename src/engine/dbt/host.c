@@ -19,6 +19,10 @@ struct feature_word {
 
 #define BIT(n) (1u << (n))
 
+/* D.1.EAX */
+#define XSAVEC BIT(1)
+#define XGETBV1 BIT(2)
+
 /* 80000008.EBX: x87 pointers are saved whether or not an exception is pending. */
 #define AMD_XSAVEERPTR BIT(2)
 
@@ -136,12 +140,14 @@ void host_supported_cpuid(struct x86_cpuid *table)
     filter_leaf(table, 1, false);
     filter_leaf(table, 7, true);
 
-    /* XSAVE: x87, SSE and AVX, in the host's own places; subleaf 1 offers no variants. */
+    /* XSAVE: x87, SSE and AVX, in the host's own places. Of the variants those that do not depend
+     * on where the last XRSTOR was: what the host notes of that is not the guest's. */
     host_cpuid(0xd, 0, out);
     out[0] &= 7;
     out[3] = 0;
     add_leaf(table, 0xd, 0, true, out);
-    add_leaf(table, 0xd, 1, true, (const uint32_t[4]){0});
+    host_cpuid(0xd, 1, out);
+    add_leaf(table, 0xd, 1, true, (const uint32_t[4]){(out[0] & XSAVEC) | XGETBV1});
     host_cpuid(0xd, 2, out);
     add_leaf(table, 0xd, 2, true, out);
 

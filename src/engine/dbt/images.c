@@ -250,6 +250,10 @@ enum dbt_result images_execute(struct dbt_vcpu *v, struct slow_entry *e)
     alignment = image.xsave ? 64 : image.environment ? 1 : 16;
     if (decode_is_x87(d) && (x87_status(v) & FSW_ES))
         return dbt_raise(v, X86_VECTOR_MF);
+    /* FXSAVE and FXRSTOR look at the address before they look at its alignment. */
+    if (!image.xsave && !image.environment &&
+        slow_linear(v, &e->insn, 0, 16, access, &image.linear) == DBT_FAULT)
+        return DBT_FAULT;
     if ((v->segment[e->insn.memory.segment].base + operand_offset(v, &e->insn)) & (alignment - 1))
         return dbt_raise_error(v, X86_VECTOR_GP, 0);
     if (slow_linear(v, &e->insn, 0, image.size, access, &image.linear) == DBT_FAULT)

@@ -284,14 +284,31 @@ enum dbt_result registers_mov_to_dr(struct dbt_vcpu *v, const struct insn *insn)
 
 /* --- XCR0 --- */
 
+#define XGETBV1 (1u << 2) /* CPUID D.1.EAX */
+
 enum dbt_result registers_xgetbv(struct dbt_vcpu *v, const struct insn *insn)
 {
+    uint32_t features[4];
+    uint64_t value;
+
     if (!(v->cr4 & X86_CR4_OSXSAVE))
         return dbt_raise(v, X86_VECTOR_UD);
-    if ((uint32_t)v->gpr[X86_RCX] != 0)
+    switch ((uint32_t)v->gpr[X86_RCX]) {
+    case 0:
+        value = v->xcr0;
+        break;
+    case 1: /* components that are not in their initial state: what XSAVE finds */
+        dbt_cpuid(v, 0xd, 1, features);
+        if (!(features[CPUID_EAX] & XGETBV1))
+            return dbt_raise_error(v, X86_VECTOR_GP, 0);
+        dbt_simd_unload(v);
+        value = v->xsave[XSAVE_XSTATE_BV] & v->xcr0;
+        break;
+    default:
         return dbt_raise_error(v, X86_VECTOR_GP, 0);
-    gpr_write(v, X86_RAX, 32, v->xcr0);
-    gpr_write(v, X86_RDX, 32, v->xcr0 >> 32);
+    }
+    gpr_write(v, X86_RAX, 32, value);
+    gpr_write(v, X86_RDX, 32, value >> 32);
     return insn_next(v, insn);
 }
 

@@ -505,12 +505,12 @@ static void emit_unit_off(struct translator *t)
     translator_emit_exit(t, record);
 }
 
-/* Saving and loading the vector state in the form that 64-bit systems use; false for the others. */
+/* Saving and loading the vector state as 64-bit systems do; false for what images.c has to do. */
 static bool emit_image(struct translator *t)
 {
     const struct decoded *d = t->d;
 
-    if (!is_code64(t) || !d->z.raw.rex.W || !d->memory || d->z.meta.isa_ext == ZYDIS_ISA_EXT_X87 ||
+    if (!is_code64(t) || !d->memory || d->z.meta.isa_ext == ZYDIS_ISA_EXT_X87 ||
         (t->mode & DBT_MODE_ALIGN))
         return false;
     x87_emit_check(t);

@@ -37,21 +37,6 @@
 #include "engine/dbt/vm.h"
 
 #define MAX_BLOCK_INSNS 48
-/* Places in the XSAVE image (Intel SDM volume 1, 10.5.1 and 13.4). */
-enum {
-    XSAVE_FSW = 2,
-    XSAVE_FTW = 4,
-    XSAVE_FOP = 6,
-    XSAVE_FIP = 8,
-    XSAVE_FDP = 16,
-    XSAVE_ST = 32,
-    XSAVE_XMM = 160,
-    XSAVE_XSTATE_BV = 512,
-    XSAVE_XCOMP_BV = 520,
-    XSAVE_LEGACY_SIZE = 576, /* with the header */
-    XSAVE_YMM_HIGH = 576
-};
-
 #define MAX_TAILS (MAX_BLOCK_INSNS * 4 + 8)
 
 /* Code that is reached rarely and lies behind the block. */

@@ -108,6 +108,21 @@ struct dbt_fast_call {
  * the engine offers (x87, SSE, AVX). */
 #define DBT_XSAVE_SIZE 832
 
+/* Places in the XSAVE image (Intel SDM volume 1, 10.5.1 and 13.4). */
+enum {
+    XSAVE_FSW = 2,
+    XSAVE_FTW = 4,
+    XSAVE_FOP = 6,
+    XSAVE_FIP = 8,
+    XSAVE_FDP = 16,
+    XSAVE_ST = 32,
+    XSAVE_XMM = 160,
+    XSAVE_XSTATE_BV = 512,
+    XSAVE_XCOMP_BV = 520,
+    XSAVE_LEGACY_SIZE = 576, /* with the header */
+    XSAVE_YMM_HIGH = 576
+};
+
 enum dbt_exception_kind { DBT_EXC_FAULT, DBT_EXC_TRAP, DBT_EXC_SOFTWARE, DBT_EXC_INTERRUPT };
 
 struct dbt_exception {
@@ -176,7 +191,8 @@ struct dbt_x87 {
         loaded; /* an image has been loaded inline: the registers are right, what is below not */
     /* The guest's, but for what is noted. */
     uint64_t ip, dp;
-    uint16_t cs, ds, opcode;
+    uint16_t cs, ds; /* translated code reads both at once */
+    uint16_t opcode;
 };
 #define X87_NO_DATA (~0ull)
 

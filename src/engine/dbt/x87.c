@@ -87,17 +87,25 @@ void x87_emit_note(struct translator *t)
                          (uint32_t)opcode_of(d) << NOTED_OPCODE_SHIFT | NOTED);
 }
 
-void x87_emit_check(struct translator *t)
+/* To slow.c if the 32-bit field is not 0, without touching flags. */
+static void emit_unless_zero(struct translator *t, struct host_memory field)
 {
     struct emitter *e = &t->e;
     struct exit_record *record = translator_record(t, EXIT_SLOW, t->d->offset);
 
     emit_mov(e, TEMP2, HOST_RCX);
-    emit_load32(e, HOST_RCX, VCPU_FIELD(x87.last));
+    emit_load32(e, HOST_RCX, field);
     emit_jrcxz(e, 3 + 5);
     emit_mov(e, HOST_RCX, TEMP2); /* 3 bytes */
     translator_tail_exit(t, emit_jmp32(e), record);
     emit_mov(e, HOST_RCX, TEMP2);
+}
+
+void x87_emit_check(struct translator *t)
+{
+    emit_unless_zero(t, VCPU_FIELD(x87.last));
+    if (!t->d->z.raw.rex.W) /* shows the selectors, which the registers do not have */
+        emit_unless_zero(t, VCPU_FIELD(x87.cs));
 }
 
 /* FNSTENV's 32-bit image in protected mode (Intel SDM volume 1, figure 8-9). */

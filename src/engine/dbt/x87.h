@@ -27,7 +27,7 @@ static inline uint16_t x87_status(const struct dbt_vcpu *v)
 
 /* Behind the instruction, if it is one that sets the pointers. */
 void x87_emit_note(struct translator *t);
-/* Goes to slow.c while something is noted. */
+/* Before an image is saved or loaded inline: goes to slow.c where the registers would not do. */
 void x87_emit_check(struct translator *t);
 
 /* Writes the pointers into the image, after they were changed in v->x87. */
