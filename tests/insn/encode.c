@@ -258,7 +258,7 @@ static bool is_mask_register(ZydisRegister reg)
 
 /* Where an instruction makes several accesses whose order is the processor's own, or one that it
  * cuts in pieces: how far apart the addresses of its page faults may be. */
-static unsigned address_slack(const struct snippet *s)
+static uint64_t address_slack(const struct snippet *s)
 {
     if (s->memory >= 0 && s->operand[s->memory].size > 256)
         return 1024; /* state images */
@@ -270,7 +270,7 @@ static unsigned address_slack(const struct snippet *s)
     case ZYDIS_MNEMONIC_CMPSW:
     case ZYDIS_MNEMONIC_CMPSD:
     case ZYDIS_MNEMONIC_CMPSQ:
-        return ~0u; /* of either operand */
+        return ~0ull; /* of either operand */
     case ZYDIS_MNEMONIC_IRET:
     case ZYDIS_MNEMONIC_IRETD:
     case ZYDIS_MNEMONIC_IRETQ:

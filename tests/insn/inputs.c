@@ -556,7 +556,9 @@ static void leave_canonical(struct insn_case *c, const struct snippet *s, struct
         if (s->operand[i].type == ZYDIS_OPERAND_TYPE_MEMORY &&
             segment_base(s, s->operand[i].mem.segment) == 0 && (reg < 0 || one_in(random, 2)))
             reg = gpr_number(s->operand[i].mem.base);
-    if (reg >= 0 && one_in(random, 4))
+    /* What is accessed in pieces faults in pieces. */
+    if (reg >= 0 && one_in(random, 4) &&
+        !(s->memory >= 0 && (s->operand[s->memory].size > 512 || s->operand[s->memory].size == 80)))
         c->in.gpr[reg] = (1ull << 47) - random_below(random, 20); /* its end, perhaps, is not */
     else if (reg >= 0)
         c->in.gpr[reg] ^= 1ull << (47 + random_below(random, 16));

@@ -220,7 +220,7 @@ struct snippet {
     uint16_t code_selector; /* of 32- and 16-bit code, and with `segments` */
     uint16_t data_selector; /* likewise */
     uint64_t undefined_flags;
-    unsigned slack;   /* how far apart the addresses of page faults may be */
+    uint64_t slack;   /* how far apart the addresses of page faults may be */
     bool is_sequence; /* of several instructions (struct sequence) */
     bool refused;     /* of the instruction or of the first that is */
 };
