@@ -1,6 +1,7 @@
 """The GDB stub, with the real gdb: breakpoints, steps, watchpoints, registers, memory, threads."""
 
 import os
+import pathlib
 import re
 import shutil
 import socket
@@ -13,6 +14,13 @@ from conftest import SCRIPTED_APPEND, SILL, TIMEOUT, sill
 from test_cli import assert_refused
 
 pytestmark = pytest.mark.skipif(not shutil.which("gdb"), reason="gdb is not installed")
+
+
+def is_served(path):
+    """Whether somebody listens at a Unix socket: its file comes a little earlier."""
+    listening = "00010000"
+    lines = pathlib.Path("/proc/net/unix").read_text(encoding="utf-8").splitlines()
+    return any(line.split()[3] == listening and line.endswith(f" {path}") for line in lines)
 
 
 @pytest.fixture
@@ -28,7 +36,7 @@ def start(tmp_path):
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         processes.append(process)
         deadline = time.monotonic() + TIMEOUT
-        while not place.exists() and process.poll() is None and time.monotonic() < deadline:
+        while not is_served(place) and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.01)
         return process, place
 
