@@ -79,7 +79,7 @@ static uint32_t segment_bits(const struct dbt_vcpu *v, bool protected)
         mode |= DBT_MODE_STACK32;
     mode |= code_bits(&v->segment[X86_CS]);
     flat = mode & DBT_MODE_CODE32;
-    limit_64k = !flat;
+    limit_64k = !flat && v->segment[X86_CS].limit == 0xffff;
     /* Code of 16 bits seldom has flat segments, and in real mode changes them often. */
     for (unsigned reg = X86_ES; reg <= X86_DS; reg++) {
         const struct x86_segment *s = &v->segment[reg];

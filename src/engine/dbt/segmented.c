@@ -10,10 +10,10 @@
  *     jns   slow                             at the end or behind it
  *     add   TEMP0d, gs:[base]
  *
- * and where all of DS, ES and SS have the usual 64 KiB (DBT_MODE_LIMIT_64K), the first three are a
- * comparison with a constant, or nothing for a byte at an offset of 16 bits. An end of 0 fails
- * always: expand-down segments, and those that do not allow the access, are left to slow.c, and so
- * is the exception that a breach raises.
+ * and where all of CS, DS, ES and SS have the usual 64 KiB (DBT_MODE_LIMIT_64K), the first three
+ * are a comparison with a constant, or nothing for a byte at an offset of 16 bits. An end of 0
+ * fails always: expand-down segments, and those that do not allow the access, are left to slow.c,
+ * and so is the exception that a breach raises.
  */
 #include "engine/dbt/translator.h"
 
@@ -105,11 +105,19 @@ void segmented_load_rip(struct translator *t, enum host_register to, int32_t off
     emit_lea32(&t->e, to, host_at(to, offset));
 }
 
-void segmented_code_linear(struct translator *t, bool flags_live, struct exit_record *beyond)
+void segmented_check_target(struct translator *t, unsigned width, bool flags_live,
+                            struct exit_record *beyond)
+{
+    if (!(t->mode & DBT_MODE_FLAT_CODE) && !(width == 16 && (t->mode & DBT_MODE_LIMIT_64K)))
+        segmented_check(t, VCPU_FIELD(ends.neg_code), 1, flags_live, beyond);
+}
+
+void segmented_code_linear(struct translator *t, unsigned width, bool flags_live,
+                           struct exit_record *beyond)
 {
     if (t->mode & DBT_MODE_FLAT_CODE)
         return;
-    segmented_check(t, VCPU_FIELD(ends.neg_code), 1, flags_live, beyond);
+    segmented_check_target(t, width, flags_live, beyond);
     add_base(t, X86_CS, flags_live);
 }
 

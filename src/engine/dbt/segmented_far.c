@@ -83,7 +83,7 @@ void segmented_emit_far(struct translator *t, struct exit_record *in_c)
     load_pointer(t);
     check_raggedness(t, in_c);
     emit_op_register(&t->e, false, 0x0fb7, TEMP0, TEMP0); /* movzx TEMP0d, TEMP0w */
-    segmented_check(t, VCPU_FIELD(ends.neg_code), 1, t->flags_live, in_c);
+    segmented_check_target(t, 16, t->flags_live, in_c);
     if (t->d->z.mnemonic == ZYDIS_MNEMONIC_CALL)
         push_return(t);
     else if (t->d->z.mnemonic == ZYDIS_MNEMONIC_RET)

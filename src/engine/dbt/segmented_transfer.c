@@ -63,7 +63,7 @@ static void load_target(struct translator *t, int32_t target)
 {
     segmented_load_rip(t, TEMP0, target);
     truncate_target(t);
-    segmented_code_linear(t, t->flags_live, slow_record(t));
+    segmented_code_linear(t, t->d->z.operand_width, t->flags_live, slow_record(t));
 }
 
 static void emit_jump(struct translator *t, int32_t target)
@@ -83,7 +83,7 @@ void segmented_emit_next(struct translator *t, int32_t target)
         return;
     }
     segmented_load_rip(t, TEMP0, target);
-    segmented_code_linear(t, true, translator_record(t, EXIT_AT, target));
+    segmented_code_linear(t, 32, true, translator_record(t, EXIT_AT, target));
     transfer_emit_dispatch(t);
 }
 
@@ -196,7 +196,7 @@ static void emit_indirect(struct translator *t, bool call)
         access_load_guest(t, TEMP0, decode_gpr_number(t->d->operand[0].reg.value));
         truncate_target(t);
     }
-    segmented_code_linear(t, t->flags_live, slow_record(t));
+    segmented_code_linear(t, t->d->z.operand_width, t->flags_live, slow_record(t));
     if (call) {
         emit_store(&t->e, VCPU_FIELD(scratch[2]), TEMP0);
         push_return(t);
@@ -212,7 +212,7 @@ static void emit_return(struct translator *t)
 
     stack_locate(t, X86_RSP, 0, access);
     load_word(t);
-    segmented_code_linear(t, t->flags_live, slow_record(t));
+    segmented_code_linear(t, t->d->z.operand_width, t->flags_live, slow_record(t));
     stack_adjust(t, (int32_t)(operand_size(t) + (t->d->z.raw.imm[0].value.u & 0xffff)));
     transfer_emit_dispatch(t);
 }

@@ -753,7 +753,8 @@ static struct dbt_block *emit_block(struct translator *t, enum block_end end)
     emit_entry(t);
     t->d = t->count ? &t->insn[0] : &none;
     segmented_check_block(t, !t->count || t->live_before[0] != 0);
-    if (t->count && closes_loop(t) && !t->step)
+    /* Ragged code links nothing, and jump cache look-ups see attention. */
+    if (t->count && closes_loop(t) && !t->step && !(t->mode & DBT_MODE_RAGGED_CODE))
         transfer_emit_poll(t, t->live_before[0] != 0);
     emit_body(t, end);
     emit_tails(t);

@@ -208,8 +208,12 @@ void segmented_linear(struct translator *t, unsigned segment, unsigned offset_wi
                       struct access access);
 /* `to` (TEMP0 or TEMP1) = the rip of page offset `offset`; clobbers TEMP2. */
 void segmented_load_rip(struct translator *t, enum host_register to, int32_t offset);
-/* TEMP0 = linear address of rip TEMP0; goes to `beyond` if CS does not reach that far. */
-void segmented_code_linear(struct translator *t, bool flags_live, struct exit_record *beyond);
+/* Goes to `beyond` if CS does not reach as far as rip TEMP0, of `width` bits. */
+void segmented_check_target(struct translator *t, unsigned width, bool flags_live,
+                            struct exit_record *beyond);
+/* The same, and TEMP0 = linear address of rip TEMP0. */
+void segmented_code_linear(struct translator *t, unsigned width, bool flags_live,
+                           struct exit_record *beyond);
 /* At the start of a block: all of it lies within CS, or slow.c does the first instruction. */
 void segmented_check_block(struct translator *t, bool flags_live);
 

@@ -154,11 +154,11 @@ enum dbt_mode {
     DBT_MODE_FLAT_CODE = 1u << 19,   /* 32-bit code; CS: base 0, limit 4 GiB */
     DBT_MODE_RAGGED_CODE = 1u << 21, /* CS begins or ends inside a page, or is a 16-bit segment of
                                         more than 64 KiB */
-    DBT_MODE_LIMIT_64K = 1u << 23,   /* 16-bit code; DS, ES and SS: limit 64 KiB, writable */
-    DBT_MODE_NO_XSAVE = 1u << 24,    /* not CR4.OSXSAVE, or TS */
-    DBT_MODE_NO_SMAP = 1u << 22,     /* supervisor with SMAP off: STAC and CLAC change no mode */
-    DBT_MODE_ONE = 1u << 17,    /* never in dbt_vcpu.mode: a block of one instruction, run in an
-                                   interrupt shadow */
+    DBT_MODE_LIMIT_64K = 1u << 23, /* 16-bit code; CS: limit 64 KiB; DS, ES and SS, too, writable */
+    DBT_MODE_NO_XSAVE = 1u << 24,  /* not CR4.OSXSAVE, or TS */
+    DBT_MODE_NO_SMAP = 1u << 22,   /* supervisor with SMAP off: STAC and CLAC change no mode */
+    DBT_MODE_ONE = 1u << 17,       /* never in dbt_vcpu.mode: a block of one instruction, run in an
+                                      interrupt shadow */
     DBT_MODE_CROSS = 1u << 18,  /* never in dbt_vcpu.mode: a block of the one instruction that lies
                                    on two pages */
     DBT_MODE_NO_PIN = 1u << 20, /* never in dbt_vcpu.mode: a block that checks each access */
