@@ -114,27 +114,9 @@ void access_effective(struct translator *t, const ZydisDecodedOperand *memory)
         emit_op_register(e, false, 0x0fb7, TEMP0, TEMP0); /* movzx TEMP0d, TEMP0w */
 }
 
-static unsigned segment_of(const ZydisDecodedOperand *memory)
-{
-    switch (memory->mem.segment) {
-    case ZYDIS_REGISTER_ES:
-        return X86_ES;
-    case ZYDIS_REGISTER_CS:
-        return X86_CS;
-    case ZYDIS_REGISTER_SS:
-        return X86_SS;
-    case ZYDIS_REGISTER_FS:
-        return X86_FS;
-    case ZYDIS_REGISTER_GS:
-        return X86_GS;
-    default:
-        return X86_DS;
-    }
-}
-
 void access_segment(struct translator *t, const ZydisDecodedOperand *memory, struct access access)
 {
-    unsigned segment = segment_of(memory);
+    unsigned segment = decode_segment_number(memory->mem.segment);
 
     if (!is_code64(t)) {
         segmented_linear(t, segment, t->d->z.address_width, access);
@@ -169,9 +151,9 @@ static struct host_memory tlb_field(enum dbt_bank bank, size_t field, uint8_t sc
     };
 }
 
-struct host_memory access_tlb_field(const struct translator *t, size_t field)
+struct host_memory access_tlb_field(enum dbt_bank bank, size_t field)
 {
-    return tlb_field(access_bank(t), field, 1);
+    return tlb_field(bank, field, 1);
 }
 
 void access_emit_index(struct translator *t)

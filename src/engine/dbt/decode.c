@@ -567,6 +567,39 @@ bool decode_one(struct decoded *d, const struct decode_features *features, uint3
     return true;
 }
 
+bool decode_ends_block(const struct decoded *d)
+{
+    switch (d->class) {
+    case INSN_NATIVE:
+    case INSN_NOTHING:
+    case INSN_IN_C:
+    case INSN_LEA:
+    case INSN_PUSH:
+    case INSN_POP:
+    case INSN_LEAVE:
+    case INSN_PUSHA:
+    case INSN_POPA:
+    case INSN_STRING:
+    case INSN_SEGMENT_STORE:
+    case INSN_SEGMENT_LOAD:
+    case INSN_BIT_MEMORY:
+    case INSN_IMAGE:
+    case INSN_REP:
+    case INSN_CR_READ:
+    case INSN_STAC:
+    case INSN_CLAC:
+    case INSN_CLI:
+    case INSN_STI:
+    case INSN_SWAPGS:
+    case INSN_PUSHF:
+    case INSN_RDTSC:
+    case INSN_PAUSE:
+        return false;
+    default:
+        return true;
+    }
+}
+
 bool decode_is_x87(const struct decoded *d)
 {
     switch (d->z.mnemonic) {

@@ -90,6 +90,9 @@ void decode_to_insn(const struct decoded *d, const uint8_t *bytes, struct insn *
 /* enum x86_segment_register; DS for none. */
 uint8_t decode_segment_number(ZydisRegister segment);
 
+/* Whether a block ends behind the instruction. */
+bool decode_ends_block(const struct decoded *d);
+
 /* Guest number (0..15) of a general register of any width; high bytes give 4..7. */
 unsigned decode_gpr_number(ZydisRegister reg);
 

@@ -55,8 +55,9 @@ static void check_page(struct translator *t, enum host_register addend, enum hos
                        unsigned size, bool write, struct exit_record *record)
 {
     struct emitter *e = &t->e;
-    struct host_memory neg = access_tlb_field(t, write ? offsetof(struct dbt_tlb_entry, neg_write)
-                                                       : offsetof(struct dbt_tlb_entry, neg_read));
+    struct host_memory neg =
+        access_tlb_field(access_bank(t), write ? offsetof(struct dbt_tlb_entry, neg_write)
+                                               : offsetof(struct dbt_tlb_entry, neg_read));
     struct host_memory end = {.base = TEMP2, .index = HOST_RCX, .scale = (uint8_t)size};
 
     emit_rorx(e, TEMP1, pointer, GUEST_PAGE_SHIFT - DBT_TLB_ENTRY_SHIFT);
@@ -67,7 +68,8 @@ static void check_page(struct translator *t, enum host_register addend, enum hos
     emit_cmp_imm(e, TEMP2, (int32_t)GUEST_PAGE_SIZE);
     exit_if(t, 7, record); /* ja */
     emit_load(e, addend, neg);
-    emit_add_memory(e, addend, access_tlb_field(t, offsetof(struct dbt_tlb_entry, host)));
+    emit_add_memory(e, addend,
+                    access_tlb_field(access_bank(t), offsetof(struct dbt_tlb_entry, host)));
 }
 
 static void emit_host_instruction(struct emitter *e, unsigned size, uint8_t opcode)

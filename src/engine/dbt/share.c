@@ -187,6 +187,7 @@ void share_emit_check(struct translator *t, const struct share_group *group)
     spill_forget(t);
     *tail = (struct tail){
         .kind = TAIL_SHARE,
+        .bank = access_bank(t),
         .write = group->write,
         .info = (uint32_t)limit,
         .resume = e->at, /* it checks once more, and then finds the page */
@@ -198,10 +199,10 @@ void share_emit_check(struct translator *t, const struct share_group *group)
         memory.mem.disp.value -= t->d->offset + t->d->z.length;
     access_linear(t, &memory, (struct access){.size = group->size, .write = group->write});
     access_emit_index(t);
-    emit_add_memory(e, TEMP0, access_tlb_field(t, neg));
+    emit_add_memory(e, TEMP0, access_tlb_field(tail->bank, neg));
     emit_cmp_imm(e, TEMP0, limit);
     tail->site = emit_jcc32(e, 7); /* ja */
-    emit_load(e, TEMP2, access_tlb_field(t, offsetof(struct dbt_tlb_entry, host)));
+    emit_load(e, TEMP2, access_tlb_field(tail->bank, offsetof(struct dbt_tlb_entry, host)));
     emit_lea(e, TEMP2, (struct host_memory){.base = TEMP2, .index = TEMP0, .scale = 1});
 }
 
@@ -210,7 +211,7 @@ void share_emit_miss(struct translator *t, const struct tail *tail)
     size_t neg = tail->write ? offsetof(struct dbt_tlb_entry, neg_write)
                              : offsetof(struct dbt_tlb_entry, neg_read);
 
-    emit_sub_memory(&t->e, TEMP0, access_tlb_field(t, neg));
+    emit_sub_memory(&t->e, TEMP0, access_tlb_field(tail->bank, neg));
     pin_emit_ask(t, tail, tail->write ? t->vm->stub_share_write : t->vm->stub_share_read);
 }
 

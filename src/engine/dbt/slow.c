@@ -590,7 +590,7 @@ enum dbt_result slow_execute(struct dbt_vcpu *v)
                                                                        : execute_masked_store(v, e);
     case INSN_NATIVE:
     case INSN_IMAGE: {
-        enum dbt_result off = translate_unit_check(v, &e->decoded);
+        enum dbt_result off = unit_check(v, &e->decoded);
 
         if (off == DBT_FAULT)
             return off;

@@ -1,10 +1,5 @@
 /*
  * A basic block from guest bytes to host code; see translator.h for its shape.
- *
- * Flags: a backward pass finds at each instruction which arithmetic flags are still needed. What
- * follows the block is looked at too, as far as it lies in the same page (a few instructions; the
- * bytes seen count as part of the block when the guest writes code). Flags that are dead may be
- * lost; the flags image that a fault in such a place pushes has them as the translation left them.
  */
 #include <string.h>
 
@@ -12,8 +7,6 @@
 #include "engine/dbt/translator.h"
 #include "engine/dbt/x87.h"
 #include "x86/arch.h"
-
-#define PEEK_INSNS 6
 
 struct exit_record *translator_record(struct translator *t, enum exit_kind kind, int32_t offset)
 {
@@ -47,159 +40,12 @@ static uint32_t page_offset(const struct translator *t)
     return (uint32_t)(t->block->gpa & (GUEST_PAGE_SIZE - 1));
 }
 
-static bool ends_block(const struct decoded *d)
-{
-    switch (d->class) {
-    case INSN_NATIVE:
-    case INSN_NOTHING:
-    case INSN_IN_C:
-    case INSN_LEA:
-    case INSN_PUSH:
-    case INSN_POP:
-    case INSN_LEAVE:
-    case INSN_PUSHA:
-    case INSN_POPA:
-    case INSN_STRING:
-    case INSN_SEGMENT_STORE:
-    case INSN_SEGMENT_LOAD:
-    case INSN_BIT_MEMORY:
-    case INSN_IMAGE:
-    case INSN_REP:
-    case INSN_CR_READ:
-    case INSN_STAC:
-    case INSN_CLAC:
-    case INSN_CLI:
-    case INSN_STI:
-    case INSN_SWAPGS:
-    case INSN_PUSHF:
-    case INSN_RDTSC:
-    case INSN_PAUSE:
-        return false;
-    default:
-        return true;
-    }
-}
-
-/* Instructions that came with SSE but work on MMX registers alone need no CR4.OSFXSR. */
-static bool is_mmx_form(const struct decoded *d)
-{
-    bool mmx = false;
-
-    for (unsigned i = 0; i < d->z.operand_count; i++) {
-        if (d->operand[i].type != ZYDIS_OPERAND_TYPE_REGISTER)
-            continue;
-        switch (ZydisRegisterGetClass(d->operand[i].reg.value)) {
-        case ZYDIS_REGCLASS_MMX:
-            mmx = true;
-            break;
-        case ZYDIS_REGCLASS_XMM:
-            return false;
-        default:
-            break;
-        }
-    }
-    return mmx;
-}
-
-/* The vector unit an instruction uses; false if it uses none. */
-static bool unit_of(const struct decoded *d, enum vector_unit *unit)
-{
-    switch (d->z.mnemonic) {
-    case ZYDIS_MNEMONIC_FXSAVE:
-    case ZYDIS_MNEMONIC_FXSAVE64:
-    case ZYDIS_MNEMONIC_FXRSTOR:
-    case ZYDIS_MNEMONIC_FXRSTOR64:
-        *unit = UNIT_FXSAVE;
-        return true;
-    case ZYDIS_MNEMONIC_FISTTP:
-        *unit = UNIT_X87;
-        return true;
-    case ZYDIS_MNEMONIC_LFENCE:
-    case ZYDIS_MNEMONIC_MFENCE:
-    case ZYDIS_MNEMONIC_SFENCE:
-    case ZYDIS_MNEMONIC_MOVNTI:
-    case ZYDIS_MNEMONIC_CLFLUSH:
-    case ZYDIS_MNEMONIC_PAUSE:
-    case ZYDIS_MNEMONIC_CRC32:
-    case ZYDIS_MNEMONIC_POPCNT:
-        return false;
-    default:
-        break;
-    }
-    if (d->class == INSN_NOTHING || d->class == INSN_IN_C || d->class == INSN_IN_C_END)
-        return false;
-    switch (d->z.meta.isa_ext) {
-    case ZYDIS_ISA_EXT_X87:
-        *unit = UNIT_X87;
-        return true;
-    case ZYDIS_ISA_EXT_MMX:
-        *unit = UNIT_MMX;
-        return true;
-    case ZYDIS_ISA_EXT_XSAVE:
-    case ZYDIS_ISA_EXT_XSAVEC:
-    case ZYDIS_ISA_EXT_XSAVEOPT:
-        *unit = UNIT_XSAVE;
-        return true;
-    case ZYDIS_ISA_EXT_SSE:
-    case ZYDIS_ISA_EXT_SSE2:
-    case ZYDIS_ISA_EXT_SSE3:
-    case ZYDIS_ISA_EXT_SSSE3:
-    case ZYDIS_ISA_EXT_SSE4:
-    case ZYDIS_ISA_EXT_SSE4A:
-    case ZYDIS_ISA_EXT_AES:
-    case ZYDIS_ISA_EXT_PCLMULQDQ:
-    case ZYDIS_ISA_EXT_SHA:
-        *unit = is_mmx_form(d) ? UNIT_MMX : UNIT_SSE;
-        return true;
-    case ZYDIS_ISA_EXT_AVX:
-    case ZYDIS_ISA_EXT_AVX2:
-    case ZYDIS_ISA_EXT_AVX2GATHER:
-    case ZYDIS_ISA_EXT_AVXAES:
-    case ZYDIS_ISA_EXT_FMA:
-    case ZYDIS_ISA_EXT_F16C:
-    case ZYDIS_ISA_EXT_VAES:
-    case ZYDIS_ISA_EXT_VPCLMULQDQ:
-        *unit = UNIT_AVX;
-        return true;
-    case ZYDIS_ISA_EXT_GFNI:
-        *unit = d->z.encoding == ZYDIS_INSTRUCTION_ENCODING_VEX ? UNIT_AVX : UNIT_SSE;
-        return true;
-    default:
-        return false;
-    }
-}
-
-static bool unit_unavailable(uint32_t mode, const struct decoded *d, enum vector_unit *unit)
-{
-    if (!unit_of(d, unit))
-        return false;
-    if (d->z.mnemonic == ZYDIS_MNEMONIC_FWAIT)
-        return mode & DBT_MODE_MP_TS;
-    switch (*unit) {
-    case UNIT_SSE:
-        return mode & DBT_MODE_NO_SSE;
-    case UNIT_AVX:
-        return mode & DBT_MODE_NO_AVX;
-    case UNIT_XSAVE:
-        return mode & DBT_MODE_NO_XSAVE;
-    default:
-        return mode & DBT_MODE_NO_X87;
-    }
-}
-
-enum dbt_result translate_unit_check(struct dbt_vcpu *v, const struct decoded *d)
-{
-    enum vector_unit unit;
-
-    return unit_unavailable(v->mode, d, &unit) ? dispatch_unit_off(v, unit) : DBT_NEXT;
-}
-
 /* An instruction whose unit is off only raises its exception. */
 static void check_unit(const struct translator *t, struct decoded *d)
 {
     enum vector_unit unit;
 
-    if (!unit_unavailable(t->mode, d, &unit))
+    if (!unit_is_off(t->mode, d, &unit))
         return;
     d->class = INSN_UNIT_OFF;
     d->flags_read = FLAGS_ARITH;
@@ -227,81 +73,10 @@ static enum block_end decode_block(struct translator *t, unsigned most)
         check_unit(t, d);
         offset += d->z.length;
         t->count++;
-        if (ends_block(d))
+        if (decode_ends_block(d))
             return END_BRANCH;
     }
     return END_NEXT;
-}
-
-static void note_seen(struct translator *t, uint32_t low, uint32_t high)
-{
-    struct dbt_block *b = t->block;
-
-    if (b->seen_high == 0 || low < b->seen_low)
-        b->seen_low = (uint16_t)low;
-    if (high > b->seen_high)
-        b->seen_high = (uint16_t)high;
-}
-
-/* Which arithmetic flags the code at page offset `target` may read before it writes them. */
-static uint32_t flags_needed_at(struct translator *t, int32_t target)
-{
-    uint32_t unknown = FLAGS_ARITH, needed = 0;
-    int32_t offset = target;
-    struct decoded d;
-
-    if (target < 0 || target >= (int32_t)GUEST_PAGE_SIZE)
-        return FLAGS_ARITH;
-    for (unsigned i = 0; i < PEEK_INSNS && unknown; i++) {
-        unsigned available = (unsigned)(GUEST_PAGE_SIZE - offset);
-        bool too_short;
-
-        if (!available || !decode_one(&d, t->features, t->mode, t->page + offset,
-                                      available > 15 ? 15 : available, &too_short))
-            break;
-        offset += d.z.length;
-        needed |= d.flags_read & unknown;
-        unknown &= ~d.flags_written;
-        if (ends_block(&d))
-            break;
-    }
-    note_seen(t, (uint32_t)target, (uint32_t)offset);
-    return needed | unknown;
-}
-
-static uint32_t flags_needed_after(struct translator *t, enum block_end end)
-{
-    const struct decoded *last = &t->insn[t->count - 1];
-    int32_t next = last->offset + last->z.length;
-    int32_t target = next + (int32_t)last->z.raw.imm[0].value.s;
-
-    if (t->step || (end == END_BRANCH && segmented_wraps(t, last)))
-        return FLAGS_ARITH;
-    if (end != END_BRANCH)
-        return end == END_NEXT ? flags_needed_at(t, next) : FLAGS_ARITH;
-    switch (last->class) {
-    case INSN_JMP:
-    case INSN_CALL:
-        return flags_needed_at(t, target);
-    case INSN_JCC:
-    case INSN_JRCXZ:
-    case INSN_LOOP:
-        return flags_needed_at(t, next) | flags_needed_at(t, target);
-    default:
-        return FLAGS_ARITH;
-    }
-}
-
-static void find_live_flags(struct translator *t, enum block_end end)
-{
-    uint32_t live = flags_needed_after(t, end);
-
-    for (unsigned i = t->count; i-- > 0;) {
-        const struct decoded *d = &t->insn[i];
-
-        live = (live & ~d->flags_written) | d->flags_read;
-        t->live_before[i] = live;
-    }
 }
 
 /* A loop inside the page must poll somewhere: at the start of each block that jumps backward. */
@@ -337,7 +112,7 @@ static struct exit_record *insn_record(struct translator *t)
     return record;
 }
 
-static void emit_in_c(struct translator *t)
+void translator_emit_in_c(struct translator *t)
 {
     struct exit_record *record = insn_record(t);
 
@@ -356,136 +131,12 @@ static void emit_rep(struct translator *t)
     record->resume = cache_offset(t, t->e.at);
 }
 
-static void emit_cr_read(struct translator *t)
-{
-    struct host_memory field;
-
-    switch (t->d->operand[1].reg.value) {
-    case ZYDIS_REGISTER_CR0:
-        field = VCPU_FIELD(cr0);
-        break;
-    case ZYDIS_REGISTER_CR2:
-        field = VCPU_FIELD(cr2);
-        break;
-    case ZYDIS_REGISTER_CR3:
-        field = VCPU_FIELD(cr3);
-        break;
-    default:
-        field = VCPU_FIELD(cr4);
-        break;
-    }
-    emit_load(&t->e, TEMP1, field);
-    access_store_guest(t, decode_gpr_number(t->d->operand[0].reg.value), TEMP1);
-}
-
 static void emit_fast_call(struct translator *t)
 {
     const struct exit_record *record = insn_record(t);
 
     if (record)
         fastcall_emit(t, record);
-}
-
-/* STAC and CLAC. AC is known from the mode, and so is the mode that they lead to: the rest of the
- * block is translated for that. */
-static void emit_switch_ac(struct translator *t, bool on)
-{
-    uint32_t mode = t->mode ^ DBT_MODE_AC;
-    struct emitter *e = &t->e;
-    unsigned slot;
-
-    if (on == !!(t->mode & DBT_MODE_AC))
-        return;
-    if (t->step || !dbt_mode_slot(t->vm, mode, &slot)) {
-        emit_in_c(t);
-        return;
-    }
-    emit_load(e, TEMP1, VCPU_FIELD(flags_sys));
-    emit_lea(e, TEMP1, host_at(TEMP1, on ? (int32_t)X86_FLAG_AC : -(int32_t)X86_FLAG_AC));
-    emit_store(e, VCPU_FIELD(flags_sys), TEMP1);
-    emit_store32_imm(e, VCPU_FIELD(mode), mode & ~(uint32_t)DBT_MODE_NO_PIN);
-    t->mode = mode;
-    t->slot = slot;
-}
-
-/* Interrupts on. Where one is waiting for that, or the next instruction (which must run before any
- * interrupt is taken) is not in this block, C does it; else there is nothing to see until the next
- * poll, which is behind the next instruction. */
-static void emit_sti(struct translator *t)
-{
-    struct emitter *e = &t->e;
-    uint8_t *waiting, *done;
-
-    if (t->d == &t->insn[t->count - 1]) {
-        emit_in_c(t);
-        return;
-    }
-    if (t->flags_live) {
-        emit_mov(e, TEMP2, HOST_RCX);
-        emit_op_memory(e, false, 0x0fb6, HOST_RCX, VCPU_FIELD(interrupt_waiting)); /* movzx */
-        emit_jrcxz(e, 3 + 5);
-        emit_mov(e, HOST_RCX, TEMP2); /* 3 bytes */
-        waiting = emit_jmp32(e);
-        emit_mov(e, HOST_RCX, TEMP2);
-    } else {
-        emit_op_memory(e, false, 0x80, 7, VCPU_FIELD(interrupt_waiting)); /* cmp byte, 0 */
-        emit_byte(e, 0);
-        waiting = emit_jcc32(e, 5); /* jne */
-    }
-    emit_store8_imm(e, VCPU_FIELD(iflag), 1);
-    done = emit_jmp32(e);
-    if (!e->overflow)
-        emit_link(waiting, e->at);
-    emit_in_c(t);
-    if (!e->overflow)
-        emit_link(done, e->at);
-}
-
-static void emit_swapgs(struct translator *t)
-{
-    emit_load(&t->e, TEMP0, VCPU_FIELD(segment[X86_GS].base));
-    emit_load(&t->e, TEMP1, VCPU_FIELD(msr.kernel_gs_base));
-    emit_store(&t->e, VCPU_FIELD(msr.kernel_gs_base), TEMP0);
-    emit_store(&t->e, VCPU_FIELD(segment[X86_GS].base), TEMP1);
-}
-
-/* rdx:rax = host TSC + offset, without touching flags. */
-static void emit_rdtsc(struct translator *t)
-{
-    struct emitter *e = &t->e;
-
-    emit_byte(e, 0x0f);
-    emit_byte(e, 0x31);
-    emit_rorx(e, HOST_RDX, HOST_RDX, 32);
-    emit_lea(e, HOST_RAX, (struct host_memory){.base = HOST_RAX, .index = HOST_RDX, .scale = 1});
-    emit_load(e, HOST_RDX, VCPU_FIELD(tsc_offset));
-    emit_lea(e, HOST_RAX, (struct host_memory){.base = HOST_RAX, .index = HOST_RDX, .scale = 1});
-    emit_rorx(e, HOST_RDX, HOST_RAX, 32);
-    emit_mov32(e, HOST_RDX, HOST_RDX);
-    emit_mov32(e, HOST_RAX, HOST_RAX);
-}
-
-/* A guest that spins may be waiting for a vCPU whose thread the host does not run just now, because
- * this one spins: every so many times, leave to give way. */
-static void emit_pause(struct translator *t)
-{
-    struct emitter *e = &t->e;
-    struct exit_record *record = translator_record(t, EXIT_YIELD, t->d->offset + t->d->z.length);
-    uint8_t *more;
-
-    emit_byte(e, 0xf3);
-    emit_byte(e, 0x90);
-    emit_mov(e, TEMP2, HOST_RCX);
-    emit_load32(e, HOST_RCX, VCPU_FIELD(pauses));
-    emit_lea32(e, HOST_RCX, host_at(HOST_RCX, -1));
-    emit_store32(e, VCPU_FIELD(pauses), HOST_RCX);
-    emit_jrcxz(e, 5);
-    more = emit_jmp32(e);
-    emit_mov(e, HOST_RCX, TEMP2);
-    translator_emit_exit(t, record);
-    if (!e->overflow)
-        emit_link(more, e->at);
-    emit_mov(e, HOST_RCX, TEMP2);
 }
 
 static void emit_slow(struct translator *t)
@@ -538,7 +189,7 @@ static bool emit_insn(struct translator *t)
         return true;
     case INSN_IN_C:
     case INSN_IN_C_END:
-        emit_in_c(t);
+        translator_emit_in_c(t);
         return true;
     case INSN_SLOW:
         emit_slow(t);
@@ -595,7 +246,7 @@ static bool emit_insn(struct translator *t)
         emit_rep(t);
         return true;
     case INSN_CR_READ:
-        emit_cr_read(t);
+        sysops_emit_cr_read(t);
         return true;
     case INSN_SYSCALL:
     case INSN_SYSRET:
@@ -603,25 +254,25 @@ static bool emit_insn(struct translator *t)
         return true;
     case INSN_STAC:
     case INSN_CLAC:
-        emit_switch_ac(t, t->d->class == INSN_STAC);
+        sysops_emit_switch_ac(t, t->d->class == INSN_STAC);
         return true;
     case INSN_CLI:
         emit_store8_imm(&t->e, VCPU_FIELD(iflag), 0);
         return true;
     case INSN_STI:
-        emit_sti(t);
+        sysops_emit_sti(t);
         return true;
     case INSN_SWAPGS:
-        emit_swapgs(t);
+        sysops_emit_swapgs(t);
         return true;
     case INSN_PUSHF:
         stack_emit_pushf(t);
         return true;
     case INSN_RDTSC:
-        emit_rdtsc(t);
+        sysops_emit_rdtsc(t);
         return true;
     case INSN_PAUSE:
-        emit_pause(t);
+        sysops_emit_pause(t);
         return true;
     default:
         transfer_emit(t);
@@ -817,7 +468,7 @@ struct dbt_block *translate_block(struct dbt_vm *vm, const struct decode_feature
         const struct decoded *last = &t.insn[t.count - 1];
 
         t.block->length = (uint16_t)(last->offset + last->z.length - (int32_t)page_offset(&t));
-        find_live_flags(&t, end);
+        liveness_find(&t, end);
         pin_find_zones(&t);
         spill_find_uses(&t);
         share_find_groups(&t);
@@ -866,7 +517,7 @@ struct dbt_block *translate_crossing(struct dbt_vm *vm, const struct decode_feat
     t.block->start = cache_offset(&t, t.e.at);
     t.block->length = t.block->seen = t.insn[0].z.length;
     t.live_before[0] = FLAGS_ARITH;
-    return emit_block(&t, ends_block(&t.insn[0]) ? END_BRANCH : END_NEXT);
+    return emit_block(&t, decode_ends_block(&t.insn[0]) ? END_BRANCH : END_NEXT);
 }
 
 uint32_t translate_thunk(struct dbt_vm *vm, const struct decode_features *features,

@@ -1,12 +1,15 @@
 /*
  * The translator's working state and the pieces it is made of:
  *
- *     translate.c  a basic block: decode, flag liveness, one instruction after another, its tails
+ *     translate.c  a basic block: decode, one instruction after another, its tails
+ *     liveness.c   which flags are needed where
+ *     units.c      which vector unit an instruction needs, and whether it is on
  *     access.c     effective addresses and the inline TLB check before a memory access
  *     native.c     instructions re-emitted as themselves with host registers
  *     spill.c      the guest registers that live in memory
  *     share.c      accesses off unchanged registers that share one check
  *     pin.c        accesses relative to rsp that share one check
+ *     sysops.c     system instructions that need no C
  *     stackops.c   push, pop, leave
  *     stringops.c  string instructions without REP
  *     repops.c     REP MOVS and REP STOS
@@ -139,8 +142,8 @@ void access_linear(struct translator *t, const ZydisDecodedOperand *memory, stru
 void access_segment(struct translator *t, const ZydisDecodedOperand *memory, struct access access);
 /* TEMP0 = host address of what TEMP0 names; clobbers TEMP1, TEMP2, and the flags if dead. */
 void access_check(struct translator *t, struct access access);
-/* A field of the TLB entry whose place in the current bank, in bytes, is in TEMP1. */
-struct host_memory access_tlb_field(const struct translator *t, size_t field);
+/* A field of the TLB entry of a bank whose place there, in bytes, is in TEMP1. */
+struct host_memory access_tlb_field(enum dbt_bank bank, size_t field);
 /* The out-of-line part of a check. */
 void access_emit_miss(struct translator *t, const struct tail *tail);
 /* Guest register to host register `to`, and back (all 64 bits). */
@@ -290,7 +293,32 @@ void transfer_emit_miss(struct translator *t, const struct tail *tail);
 /* Poll for attention at the start of a block that closes a loop. */
 void transfer_emit_poll(struct translator *t, bool flags_live);
 
+/* --- sysops.c --- */
+void sysops_emit_cr_read(struct translator *t);
+void sysops_emit_switch_ac(struct translator *t, bool on);
+void sysops_emit_sti(struct translator *t);
+void sysops_emit_swapgs(struct translator *t);
+void sysops_emit_rdtsc(struct translator *t);
+void sysops_emit_pause(struct translator *t);
+
+/* --- units.c --- */
+
+/* The vector unit an instruction uses; false if it uses none. */
+bool unit_of(const struct decoded *d, enum vector_unit *unit);
+/* Whether that is off in the mode. */
+bool unit_is_off(uint32_t mode, const struct decoded *d, enum vector_unit *unit);
+/* DBT_FAULT with #UD or #NM recorded if it is off now. */
+enum dbt_result unit_check(struct dbt_vcpu *v, const struct decoded *d);
+
+/* --- liveness.c --- */
+
+/* Fills live_before[] for the decoded block, behind which comes `end`. */
+void liveness_find(struct translator *t, enum block_end end);
+
 /* --- translate.c --- */
+
+/* The instruction is executed in C, and goes on behind it if it does not end the block. */
+void translator_emit_in_c(struct translator *t);
 
 /* Translates the block at rip (page offset of `gpa`). NULL: the cache is full; flush and retry. */
 struct dbt_block *translate_block(struct dbt_vm *vm, const struct decode_features *features,
@@ -308,9 +336,6 @@ struct dbt_block *translate_crossing(struct dbt_vm *vm, const struct decode_feat
  * Leaves by EXIT_THUNK. Returns the code's offset in the cache, 0 if the cache is full. */
 uint32_t translate_thunk(struct dbt_vm *vm, const struct decode_features *features,
                          const struct decoded *d, uint32_t mode);
-
-/* DBT_FAULT with #UD or #NM recorded if the instruction's vector unit is off. */
-enum dbt_result translate_unit_check(struct dbt_vcpu *v, const struct decoded *d);
 
 /* The fixed stubs at the start of the cache. (stubs.c) */
 void stubs_emit(struct dbt_vm *vm);
