@@ -112,7 +112,7 @@ static void jump_forget(struct dbt_vcpu *v)
     for (unsigned level = 0; level < DBT_JUMP_LEVELS; level++) {
         unsigned index = dbt_jump_index(level, linear);
 
-        for (unsigned slot = 0; slot < DBT_MODE_SLOTS; slot++)
+        for (unsigned slot = 0; slot < atomic_load(&v->vm->mode_count); slot++)
             if (v->jump[level][slot][index].neg_linear == -linear)
                 v->jump[level][slot][index].neg_linear = DBT_JUMP_INVALID;
     }

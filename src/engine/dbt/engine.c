@@ -358,7 +358,6 @@ static int dbt_vcpu_create(struct engine_vcpu **out, struct engine_vm *e, unsign
     v->pauses = DBT_PAUSES_PER_YIELD;
     v->arith_mask = DBT_ARITH_FLAGS;
     v->page_number_mask = ~(GUEST_PAGE_SIZE - 1);
-    v->runtime->jump_dirty = (1u << DBT_MODE_SLOTS) - 1;
     atomic_store(&v->attention, 1);
     result = lapic_new(&v->lapic, vm->lapic_bus, index, index == 0, vm->config.clock, &apic_ops, v);
     if (result < 0)
@@ -366,7 +365,11 @@ static int dbt_vcpu_create(struct engine_vcpu **out, struct engine_vm *e, unsign
     x86_vcpu_state_reset(&v->runtime->scratch_state, index == 0, index);
     v->runtime->scratch_state.tsc = dbt_tsc(v);
     dbt_load_state(v, &v->runtime->scratch_state, X86_STATE_ALL & ~X86_STATE_LAPIC);
+    dbt_lock(vm, NULL);
+    for (unsigned slot = 0; slot < vm->prepared_slots; slot++)
+        dbt_jump_prepare(v, slot);
     atomic_store(&vm->vcpu[index], v);
+    dbt_unlock(vm);
     cpu->v = v;
     *out = cpu;
     return 0;

@@ -146,6 +146,15 @@ bool dbt_mode_slot(struct dbt_vm *vm, uint32_t mode, unsigned *slot)
             return true;
     if (count == DBT_MODE_SLOTS)
         return false;
+    /* Nobody uses the tables of this slot yet, as there is no code for it. */
+    for (unsigned i = 0; count >= vm->prepared_slots && i < vm->config.vcpus; i++) {
+        struct dbt_vcpu *v = atomic_load(&vm->vcpu[i]);
+
+        if (v)
+            dbt_jump_prepare(v, count);
+    }
+    if (count >= vm->prepared_slots)
+        vm->prepared_slots = count + 1;
     vm->modes[count] = mode;
     atomic_store(&vm->mode_count, count + 1);
     return true;
@@ -292,18 +301,23 @@ void runtime_link(struct dbt_vcpu *v, const struct exit_record *record)
     dbt_unlock(vm);
 }
 
+void dbt_jump_prepare(struct dbt_vcpu *v, unsigned slot)
+{
+    for (unsigned level = 0; level < DBT_JUMP_LEVELS; level++) {
+        for (unsigned i = 0; i < DBT_JUMP_SIZE; i++)
+            v->jump[level][slot][i].neg_linear = DBT_JUMP_INVALID;
+        v->jump[level][slot][0] = (struct dbt_jump_entry){
+            .neg_linear = DBT_JUMP_FIRST, .code = v->vm->cache.rx + v->vm->stub_miss};
+    }
+}
+
 /* Forgets all of a mode's entries. */
 static void jump_clear(struct dbt_vcpu *v, unsigned slot)
 {
     struct dbt_runtime *r = v->runtime;
 
     if (r->jump_dirty >> slot & 1)
-        for (unsigned level = 0; level < DBT_JUMP_LEVELS; level++) {
-            for (unsigned i = 0; i < DBT_JUMP_SIZE; i++)
-                v->jump[level][slot][i].neg_linear = DBT_JUMP_INVALID;
-            v->jump[level][slot][0] = (struct dbt_jump_entry){
-                .neg_linear = DBT_JUMP_FIRST, .code = v->vm->cache.rx + v->vm->stub_miss};
-        }
+        dbt_jump_prepare(v, slot);
     r->jump_dirty &= ~(1u << slot);
     local_list_clear(&r->jump_local[slot]);
 }

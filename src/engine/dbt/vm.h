@@ -48,6 +48,7 @@ struct dbt_vm {
     void (*enter)(struct dbt_vcpu *v, const void *code);
     uint32_t modes[DBT_MODE_SLOTS]; /* mode of each jump cache slot in use */
     _Atomic unsigned mode_count;
+    unsigned prepared_slots; /* of which all vCPUs have jump cache tables; never fewer again */
 
     pthread_mutex_t exclusive;
     pthread_cond_t exclusive_changed;
@@ -196,6 +197,8 @@ static inline void local_list_clear(struct local_list *list)
     list->overflow = false;
 }
 
+/* Makes the empty jump cache tables of a slot; they are large, and few slots are ever used. */
+void dbt_jump_prepare(struct dbt_vcpu *v, unsigned slot);
 /* Forget the vCPU's jump cache entries: all, or those from pages that are not global. */
 void dbt_jump_flush(struct dbt_vcpu *v, bool global_too);
 /* The same for the entries from the page of `address`. */
