@@ -34,7 +34,7 @@ static void on_debug(struct frame *frame)
 
 extern const uint8_t step_1[], step_2[], step_3[], step_4[], step_end[], rep_at[], rep_next[],
     ss_at[], ss_next[], ss_end[], halt_next[], int3_next[], int1_next[], trap_stubs[], break_at[],
-    break_shadow[], break_next[], watch_next[];
+    break_shadow[], break_next[], held_at[], watch_next[];
 
 static void single_step(void)
 {
@@ -206,7 +206,18 @@ static void held_breakpoint(void)
                  : "memory");
     check_equal("    then INT1: its own trap is the only one", step_count, 1);
     check_equal("    behind it", steps[0], (uint64_t)int1_next);
+    /* AMD's processors see the instruction breakpoint, and report both at once. */
+    step_count = 0;
+    write_dr0((uint64_t)held_at);
+    write_dr7(DR7_FIXED | 2 | 1 << 3 | 3 << 20 | 3 << 22);
+    asm volatile("mov watched, %%ss\n"
+                 "held_at: nop\n"
+                 :
+                 :
+                 : "memory");
     write_dr7(DR7_FIXED);
+    check_equal("    then an instruction with a breakpoint: one trap", step_count, 1);
+    check("    DR6 says B1", step_dr6[0] & 2);
     set_handler(BP, NULL);
     set_gate(BP, true, 14, 3, 1);
 }

@@ -52,7 +52,10 @@ bool debug_fetch(struct dbt_vcpu *v)
             hits |= X86_DR6_B(n);
     if (!hits)
         return false;
-    interrupt_set_dr6(v, hits);
+    /* One exception reports what MOV SS held back as well; a second in its handler would use the
+     * same stack where the gate names one. */
+    interrupt_set_dr6(v, hits | v->debug_held);
+    v->debug_held = 0;
     dbt_raise(v, X86_VECTOR_DB);
     return true;
 }
