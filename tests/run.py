@@ -130,7 +130,7 @@ def pytest_part(folder, needs_build):
         log = BUILD / f"{name}-tests.xml"
         log.unlink(missing_ok=True)
         environment = dict(os.environ, SILL=str(BUILD / "sill"), PYTHONDONTWRITEBYTECODE="1")
-        done = run([PYTHON, "-m", "pytest", "-q", "-p", "no:cacheprovider",
+        done = run([PYTHON, "-m", "pytest", "-q", "--tb=short", "-p", "no:cacheprovider",
                     f"--junitxml={log}", str(folder)], environment=environment)
         if not log.exists():
             return [Outcome("pytest", "failed", done.stdout)]

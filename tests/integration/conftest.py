@@ -19,7 +19,7 @@ import guests
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 SILL = os.environ.get("SILL", str(ROOT / "build/sill"))
-TIMEOUT = 60  # seconds; no run of these tests takes a tenth of it
+TIMEOUT = 120  # seconds; on an idle host no run of these tests takes a tenth of it
 
 
 def sill(*args, timeout=TIMEOUT, **kwargs):
@@ -30,10 +30,23 @@ def sill(*args, timeout=TIMEOUT, **kwargs):
                           timeout=timeout, check=False, **kwargs)
 
 
+class Run(pexpect.spawn):
+    """A run on a terminal of its own. When a wait for its output fails, pexpect shows it as below."""
+
+    def __str__(self):
+        threads = []
+        for task in sorted(pathlib.Path(f"/proc/{self.pid}/task").glob("*")):
+            name, _, rest = (task / "stat").read_text().partition(" (")[2].rpartition(") ")
+            state, ticks = rest.split()[0], sum(map(int, rest.split()[11:13]))
+            threads.append(f"{name} {state} {ticks / os.sysconf('SC_CLK_TCK'):.1f} s")
+        return (f"threads, their state and CPU time: {', '.join(threads) or 'ended'}\n"
+                f"its last output: {(self.before or '')[-600:]!r}")
+
+
 def spawn(*args, timeout=TIMEOUT):
     """Starts the command on a terminal of its own. Kill it with `close(force=True)`."""
-    return pexpect.spawn(SILL, [str(arg) for arg in args], timeout=timeout, encoding="utf-8",
-                         codec_errors="replace", dimensions=(24, 80))
+    return Run(SILL, [str(arg) for arg in args], timeout=timeout, encoding="utf-8",
+               codec_errors="replace", dimensions=(24, 80))
 
 
 def _engine_reasons():
