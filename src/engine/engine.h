@@ -29,7 +29,8 @@ struct engine_callbacks {
     /* Port I/O; size 1, 2 or 4. */
     uint32_t (*port_read)(void *opaque, uint16_t port, unsigned size);
     void (*port_write)(void *opaque, uint16_t port, unsigned size, uint32_t value);
-    /* Accesses outside RAM and ROM; size 1, 2, 4 or 8 (larger ones arrive split). */
+    /* Accesses outside RAM and ROM, and writes to ROM; size 1, 2, 4 or 8 (larger ones arrive
+     * split). */
     uint64_t (*mmio_read)(void *opaque, gpa_t gpa, unsigned size);
     void (*mmio_write)(void *opaque, gpa_t gpa, unsigned size, uint64_t value);
     /* MSRs the engine does not own; false makes the guest take #GP. */
@@ -115,8 +116,10 @@ struct engine_ops {
     SILL_CHECKED int (*vm_create)(struct engine_vm **out, const struct engine_vm_config *config,
                                   struct error *err);
     void (*vm_destroy)(struct engine_vm *vm);
-    /* The slots of config.memory changed (all vCPUs stopped). */
-    SILL_CHECKED int (*memory_changed)(struct engine_vm *vm, struct error *err);
+    /* The slots of config.memory, or their flags, changed within [gpa, gpa + size). Afterwards no
+     * vCPU sees what was there before. While all vCPUs are stopped, or from inside a callback. */
+    SILL_CHECKED int (*memory_changed)(struct engine_vm *vm, gpa_t gpa, uint64_t size,
+                                       struct error *err);
 
     SILL_CHECKED int (*vcpu_create)(struct engine_vcpu **out, struct engine_vm *vm, unsigned index,
                                     struct error *err);

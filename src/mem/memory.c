@@ -146,11 +146,18 @@ fail:
     return ret;
 }
 
+void memory_set_flags(struct memory *mem, gpa_t gpa, unsigned flags)
+{
+    for (unsigned i = 0; i < mem->slot_count; i++)
+        if (mem->slot[i].gpa == gpa)
+            atomic_store(&mem->slot[i].flags, flags);
+}
+
 const struct memory_slot *memory_find(const struct memory *mem, gpa_t gpa)
 {
-    /* A board has three or four slots: a search by halves would not be faster. */
+    /* A board has few slots: a search by halves would not be faster. */
     for (unsigned i = 0; i < mem->slot_count && mem->slot[i].gpa <= gpa; i++)
-        if (gpa - mem->slot[i].gpa < mem->slot[i].size)
+        if (gpa - mem->slot[i].gpa < mem->slot[i].size && !(mem->slot[i].flags & MEMORY_HIDDEN))
             return &mem->slot[i];
     return NULL;
 }

@@ -3,8 +3,8 @@
  * where they lie in this process.
  *
  * Slots are added and removed by the control thread only, while no vCPU runs and no device does
- * DMA. Look-ups come from any thread and take no lock. Everything outside the slots is device space
- * and belongs to bus/bus.h.
+ * DMA. A slot's flags may change while the VM runs. Look-ups come from any thread and take no lock.
+ * Everything outside the slots is device space and belongs to bus/bus.h.
  */
 #ifndef SILL_MEM_MEMORY_H
 #define SILL_MEM_MEMORY_H
@@ -15,14 +15,15 @@
 #define MEMORY_MAX_SLOTS 32
 
 enum memory_slot_flags {
-    MEMORY_READONLY = 1 << 0, /* the guest's writes are dropped: ROM */
+    MEMORY_READONLY = 1 << 0, /* ROM: what the guest writes goes to the bus */
+    MEMORY_HIDDEN = 1 << 1,   /* not there for now: its addresses are device space */
 };
 
 struct memory_slot {
     gpa_t gpa;     /* page aligned */
     uint64_t size; /* bytes, a multiple of the page size */
     uint8_t *host; /* this process's address of the slot */
-    unsigned flags;
+    _Atomic unsigned flags;
     int fd; /* memfd behind it */
     uint64_t fd_offset;
 };
@@ -59,7 +60,11 @@ void memory_done(struct memory *mem);
 SILL_CHECKED int memory_add(struct memory *mem, gpa_t gpa, uint64_t size, unsigned flags,
                             const char *name, struct error *err);
 
-/* The slot that holds `gpa`, or NULL. */
+/* Changes the flags of the slot that starts at `gpa`. Any thread; engines then need to be told,
+ * with engine_ops.memory_changed(), and until that is done vCPUs may see the old ones. */
+void memory_set_flags(struct memory *mem, gpa_t gpa, unsigned flags);
+
+/* The slot that holds `gpa`, or NULL; one that is hidden is not found. */
 const struct memory_slot *memory_find(const struct memory *mem, gpa_t gpa);
 
 /* Host address of [gpa, gpa + length), or NULL unless all of it lies in one slot (a writable one

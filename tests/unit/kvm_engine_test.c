@@ -26,6 +26,7 @@
 #define MEMORY_SIZE 0x200000u
 #define ROM_BASE 0xf0000000ull
 #define MMIO_BASE 0xd0000000ull
+#define HIDDEN_ROM 0x5eedu /* what the board answers where ROM was */
 #define PORT_REPORT 0x80
 #define PORT_STOP 0x81
 
@@ -104,7 +105,7 @@ GUEST(long_mode, ".code64",
       "shr $32, %rcx\n"
       "mov %ecx, %eax\n"
       "out %eax, $0x80\n"
-      "movl $0xf0000000, %ebx\n" /* ROM: reads, and drops writes */
+      "movl $0xf0000000, %ebx\n" /* ROM: reads; writes go to the board */
       "movl $0xffffffff, (%rbx)\n"
       "mov (%rbx), %eax\n"
       "out %eax, $0x80\n" STOP "hlt\n");
@@ -157,6 +158,8 @@ static void port_write(void *opaque, uint16_t port, unsigned size, uint32_t valu
 
 static uint64_t mmio_read(void *opaque, gpa_t gpa, unsigned size)
 {
+    if (gpa == ROM_BASE)
+        return HIDDEN_ROM;
     assert_int_equal(gpa, MMIO_BASE + 32);
     assert_int_equal(size, 8);
     return 0xfedcba9876543210ull;
@@ -375,7 +378,9 @@ static void long_mode_mmio_and_rom(void **state)
     static const uint32_t expected[] = {0x76543210, 0xfedcba98, 0x0201aa55};
     assert_int_equal(m.report_count, 3);
     assert_memory_equal(m.report, expected, sizeof(expected));
-    assert_int_equal(m.mmio_count, 4);
+    assert_int_equal(m.mmio_count, 5);
+    assert_int_equal(m.mmio[4].gpa, ROM_BASE);
+    assert_int_equal(m.mmio[4].value, 0xffffffff);
     static const unsigned offset[] = {0, 8, 16, 17}, size[] = {8, 4, 2, 1};
     for (unsigned i = 0; i < 4; i++) {
         assert_int_equal(m.mmio[i].gpa, MMIO_BASE + offset[i]);
@@ -659,10 +664,29 @@ static void memory_slots_come_and_go(void **state)
     struct memory_slot rom = m.memory.slot[1];
 
     m.memory.slot_count = 1;
-    assert_int_equal(engine_kvm.memory_changed(m.vm, &err), 0);
+    assert_int_equal(engine_kvm.memory_changed(m.vm, rom.gpa, rom.size, &err), 0);
     m.memory.slot[1] = rom;
     m.memory.slot_count = 2;
-    assert_int_equal(engine_kvm.memory_changed(m.vm, &err), 0);
+    assert_int_equal(engine_kvm.memory_changed(m.vm, rom.gpa, rom.size, &err), 0);
+    long_mode_mmio_and_rom(state);
+}
+
+static void a_hidden_slot_is_device_space(void **state)
+{
+    need_kvm();
+    struct error err;
+    struct memory_slot *rom = &m.memory.slot[1];
+
+    memory_set_flags(&m.memory, rom->gpa, MEMORY_READONLY | MEMORY_HIDDEN);
+    assert_int_equal(engine_kvm.memory_changed(m.vm, rom->gpa, rom->size, &err), 0);
+    LOAD(long_mode, GUEST_CODE);
+    set_state(0, long_mode());
+    assert_int_equal(run(0), ENGINE_EXIT_KICKED);
+    assert_int_equal(m.report[2], HIDDEN_ROM);
+
+    m.report_count = m.mmio_count = 0;
+    memory_set_flags(&m.memory, rom->gpa, MEMORY_READONLY);
+    assert_int_equal(engine_kvm.memory_changed(m.vm, rom->gpa, rom->size, &err), 0);
     long_mode_mmio_and_rom(state);
 }
 
@@ -677,7 +701,7 @@ int main(void)
         TEST(an_nmi_wakes_a_halted_vcpu),      TEST(triple_fault_is_a_shutdown),
         TEST(unknown_msrs_are_the_boards),     TEST(a_startup_ipi_starts_the_second_vcpu),
         TEST(all_state_survives_a_round_trip), TEST(a_taken_interrupt_travels_with_the_state),
-        TEST(memory_slots_come_and_go),
+        TEST(memory_slots_come_and_go),        TEST(a_hidden_slot_is_device_space),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

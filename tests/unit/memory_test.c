@@ -147,6 +147,19 @@ static void note_written(void *opaque, gpa_t gpa, uint64_t length)
     seen++;
 }
 
+static void hidden_slot_is_not_found(void **state)
+{
+    uint8_t byte;
+
+    memory_set_flags(&mem, ROM, MEMORY_READONLY | MEMORY_HIDDEN);
+    assert_null(memory_find(&mem, ROM));
+    assert_null(memory_host(&mem, ROM, 1, false));
+    assert_int_equal(memory_read(&mem, ROM, &byte, 1), -EFAULT);
+    assert_non_null(memory_find(&mem, HIGH));
+    memory_set_flags(&mem, ROM, MEMORY_READONLY);
+    assert_int_equal(memory_read(&mem, ROM, &byte, 1), 0);
+}
+
 static void engine_hears_of_writes_to_watched_pages_only(void **state)
 {
     uint8_t bytes[3 * PAGE] = {0};
@@ -207,6 +220,7 @@ int main(void)
         TEST(copies_cross_neighbouring_slots),
         TEST(copy_with_a_byte_outside_copies_nothing),
         TEST(rom_is_read_but_not_written),
+        TEST(hidden_slot_is_not_found),
         TEST(engine_hears_of_writes_to_watched_pages_only),
         TEST(dirty_bits_are_kept_while_asked_for),
         TEST(page_flags_survive_a_larger_table),

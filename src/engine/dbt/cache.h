@@ -100,7 +100,6 @@ struct dbt_block {
 enum flush_cause {
     FLUSH_FULL,  /* no room for code or meta data */
     FLUSH_MODES, /* no jump cache table for one more mode */
-    FLUSH_SLOTS, /* guest memory moved */
     FLUSH_CAUSES
 };
 

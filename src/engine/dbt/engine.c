@@ -247,20 +247,29 @@ static void dbt_vm_destroy(struct engine_vm *e)
     free(e);
 }
 
-static int dbt_memory_changed(struct engine_vm *e, struct error *err)
+/* A vCPU that is inside a callback is quiescent like all the others. */
+static int dbt_memory_changed(struct engine_vm *e, gpa_t gpa, uint64_t size, struct error *err)
 {
     struct dbt_vm *vm = &e->dbt;
+    bool empty;
 
     (void)err;
     dbt_lock(vm, NULL);
-    cache_flush(&vm->cache, FLUSH_SLOTS);
-    atomic_store(&vm->mode_count, 0);
+    dbt_exclusive_begin(vm, NULL);
+    for (gpa_t page = gpa; page - gpa < size; page += GUEST_PAGE_SIZE) {
+        if (!cache_overlaps(&vm->cache, page, GUEST_PAGE_SIZE))
+            continue;
+        cache_invalidate(&vm->cache, page, GUEST_PAGE_SIZE, &empty);
+        if (empty)
+            memory_watch_page(vm->config.memory, page, false);
+    }
     for (unsigned i = 0; i < vm->config.vcpus; i++) {
         struct dbt_vcpu *v = atomic_load(&vm->vcpu[i]);
 
         if (v)
             mmu_flush(v, true);
     }
+    dbt_exclusive_end(vm);
     dbt_unlock(vm);
     return 0;
 }

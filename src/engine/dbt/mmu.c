@@ -27,8 +27,12 @@ uint8_t *dbt_ram(const struct dbt_vm *vm, gpa_t page, bool *readonly)
         const struct memory_slot *slot = &mem->slot[i];
 
         if (page - slot->gpa < slot->size) {
+            unsigned flags = atomic_load_explicit(&slot->flags, memory_order_relaxed);
+
+            if (flags & MEMORY_HIDDEN)
+                continue;
             if (readonly)
-                *readonly = slot->flags & MEMORY_READONLY;
+                *readonly = flags & MEMORY_READONLY;
             return slot->host + (page - slot->gpa);
         }
     }
@@ -532,9 +536,7 @@ static void physical_write(struct dbt_vcpu *v, gpa_t gpa, const uint8_t *from, u
     bool readonly;
     uint8_t *host = dbt_ram(v->vm, ALIGN_DOWN(gpa, GUEST_PAGE_SIZE), &readonly);
 
-    if (host) {
-        if (readonly)
-            return;
+    if (host && !readonly) {
         if (page_flags(v->vm, gpa) & MEMORY_PAGE_WATCHED)
             smc_written(v->vm, v, gpa, size);
         copy_atomic(host + (gpa & (GUEST_PAGE_SIZE - 1)), from, size);

@@ -8,7 +8,7 @@
 void stats_tell_cache(const struct code_cache *cache, const struct stats *to)
 {
     static const char *const causes[FLUSH_CAUSES] = {
-        [FLUSH_FULL] = "full", [FLUSH_MODES] = "modes", [FLUSH_SLOTS] = "memory_slots"};
+        [FLUSH_FULL] = "full", [FLUSH_MODES] = "modes"};
 
     stats_begin(to, "code_cache");
     stats_value(to, "size", cache->size);

@@ -31,7 +31,8 @@ struct engine_vm {
     struct engine_vm_config config;
     struct engine_vcpu **vcpu; /* config.vcpus places */
 
-    /* The slots as the kernel has them; control thread only. A size of 0 is a free one. */
+    /* The slots as the kernel has them, under `slot_lock`. A size of 0 is a free one. */
+    pthread_mutex_t slot_lock;
     struct memory_slot slot[MEMORY_MAX_SLOTS];
 
     _Atomic bool extint; /* the 8259's INT wire */

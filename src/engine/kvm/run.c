@@ -146,10 +146,6 @@ static void do_mmio(struct engine_vcpu *vcpu)
 {
     const struct engine_callbacks *cb = &vcpu->vm->config.callbacks;
     struct kvm_run *run = vcpu->run;
-    const struct memory_slot *slot = memory_find(vcpu->vm->config.memory, run->mmio.phys_addr);
-
-    if (slot && run->mmio.is_write)
-        return; /* ROM takes no writes */
     /* The kernel splits at page ends only, so any length up to 8 may come. */
     for (unsigned done = 0; done < run->mmio.len;) {
         unsigned left = run->mmio.len - done;

@@ -199,13 +199,13 @@ static bool slot_still_there(const struct memory *memory, const struct memory_sl
 {
     for (unsigned i = 0; i < memory->slot_count; i++) {
         if (same_slot(&memory->slot[i], slot))
-            return true;
+            return !(slot->flags & MEMORY_HIDDEN);
     }
     return false;
 }
 
 /* First takes out what went, so that what comes cannot overlap it. */
-static int memory_changed(struct engine_vm *vm, struct error *err)
+static int update_slots(struct engine_vm *vm, struct error *err)
 {
     const struct memory *memory = vm->config.memory;
 
@@ -221,7 +221,7 @@ static int memory_changed(struct engine_vm *vm, struct error *err)
     }
     for (unsigned i = 0; i < memory->slot_count; i++) {
         unsigned free_slot = MEMORY_MAX_SLOTS;
-        bool known = false;
+        bool known = memory->slot[i].flags & MEMORY_HIDDEN;
         for (unsigned j = MEMORY_MAX_SLOTS; j-- > 0;) {
             known |= vm->slot[j].size && same_slot(&vm->slot[j], &memory->slot[i]);
             if (!vm->slot[j].size)
@@ -237,6 +237,14 @@ static int memory_changed(struct engine_vm *vm, struct error *err)
         vm->slot[free_slot] = memory->slot[i];
     }
     return 0;
+}
+
+static int memory_changed(struct engine_vm *vm, gpa_t gpa, uint64_t size, struct error *err)
+{
+    pthread_mutex_lock(&vm->slot_lock);
+    int r = update_slots(vm, err);
+    pthread_mutex_unlock(&vm->slot_lock);
+    return r;
 }
 
 /* --- messages --- */
@@ -313,6 +321,7 @@ static void vm_destroy(struct engine_vm *vm)
     if (vm->kvm_fd >= 0)
         close(vm->kvm_fd);
     pthread_mutex_destroy(&vm->route_lock);
+    pthread_mutex_destroy(&vm->slot_lock);
     free(vm->msr_list);
     free(vm->route);
     free(vm->vcpu);
@@ -335,6 +344,7 @@ static int vm_create(struct engine_vm **out, const struct engine_vm_config *conf
     vm->kvm_fd = vm->fd = -1;
     vm->config = *config;
     pthread_mutex_init(&vm->route_lock, NULL);
+    pthread_mutex_init(&vm->slot_lock, NULL);
     vm->vcpu = calloc(config->vcpus, sizeof(vm->vcpu[0]));
     vm->route = calloc(1, sizeof(*vm->route) + KVM_LEVEL_ROUTES * sizeof(vm->route->entries[0]));
     if (!vm->vcpu || !vm->route) {
@@ -366,7 +376,7 @@ static int vm_create(struct engine_vm **out, const struct engine_vm_config *conf
     r = list_msrs(vm, err);
     if (r)
         goto fail;
-    r = memory_changed(vm, err);
+    r = update_slots(vm, err);
     if (r)
         goto fail;
     *out = vm;
