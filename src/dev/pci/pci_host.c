@@ -161,7 +161,7 @@ static const struct region_ops ecam_ops = {
 };
 
 /* Puts the window where PCIEXBAR says. */
-static int ecam_update(struct pci_host *host, struct error *err)
+static int ecam_place(struct pci_host *host, struct error *err)
 {
     struct pci_bus *bus = &host->bus;
     int ret = 0;
@@ -183,13 +183,21 @@ static int ecam_update(struct pci_host *host, struct error *err)
     return ret;
 }
 
+/* The same after the guest's choice: where the place is taken, the window is nowhere. */
+static void ecam_update(struct pci_host *host)
+{
+    struct error why;
+
+    if (ecam_place(host, &why))
+        log_guest(host->pci.dev.name, "PCIEXBAR: %s", why.text);
+}
+
 static void host_config_written(struct pci_device *pci, unsigned offset, unsigned size)
 {
     struct pci_host *host = CONTAINER_OF(pci, struct pci_host, pci);
-    struct error why;
 
-    if (offset < PCIEXBAR + 8 && offset + size > PCIEXBAR && ecam_update(host, &why))
-        log_guest(pci->dev.name, "PCIEXBAR: %s", why.text);
+    if (offset < PCIEXBAR + 8 && offset + size > PCIEXBAR)
+        ecam_update(host);
 }
 
 static const struct pci_device_ops host_pci_ops = {
@@ -201,12 +209,10 @@ static const struct pci_device_ops host_pci_ops = {
 static void host_reset(struct device *dev)
 {
     struct pci_host *host = CONTAINER_OF(dev, struct pci_host, pci.dev);
-    struct error why;
 
     atomic_store(&host->config_address, 0);
     pci_device_reset(&host->pci);
-    if (ecam_update(host, &why))
-        log_error("%s: PCIEXBAR: %s", dev->name, why.text);
+    ecam_update(host);
 }
 
 static void host_destroy(struct device *dev)
@@ -234,7 +240,8 @@ static int host_post_load(void *object, struct error *err)
     if (ret)
         return ret;
     atomic_fetch_and(&host->config_address, CONFIG_ADDRESS_BITS);
-    return ecam_update(host, err);
+    ecam_update(host);
+    return 0;
 }
 
 static const struct state_field host_fields[] = {
@@ -294,7 +301,7 @@ int pci_host_new(struct pci_host **out, const struct pci_host_config *config, st
     if (!ret)
         ret = bus_add(config->bus, BUS_PORT, &host->data_port, CONFIG_DATA_PORT, err);
     if (!ret)
-        ret = ecam_update(host, err);
+        ret = ecam_place(host, err);
     if (ret) {
         host_destroy(&host->pci.dev);
         return ret;

@@ -1,0 +1,416 @@
+/*
+ * Fuzzes the whole board as a guest sees it: the input is a list of port, MMIO and PCI
+ * configuration accesses of all sizes, of writes to guest memory (rings, descriptors, command
+ * lists) and of resets and pauses, on a board with every kind of device. Nothing a guest does may
+ * end the process, and what the board saves afterwards another board takes and saves again to the
+ * same bytes.
+ *
+ * The engine's vCPUs execute nothing; this file is vCPU and control thread in one.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "dev/pci/pci_regs.h"
+#include "machine/pc.h"
+
+#define MEMORY (16 * MIB)
+#define DISK_SIZE (1 * MIB)
+#define ACCESSES_MAX 256
+/* DMA is interesting where accesses with few bits point to. */
+#define DMA_AREA 0x10000u
+#define DMA_AREA_SIZE 0x10000u
+
+#define RTC "mc146818"
+
+#define PCI_ADDRESS 0xcf8
+#define PCI_DATA 0xcfc
+#define PCI_SLOTS 32
+#define PCI_BARS 6
+#define FIRST_IO 0x1000u
+#define FIRST_MMIO 0xc0000000u
+#define MMIO_END 0xfe000000u
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+int LLVMFuzzerInitialize(int *argc, char ***argv);
+
+/* ---- an engine that only hands out the callbacks ---- */
+
+struct engine_vm {
+    struct engine_callbacks callbacks;
+};
+
+struct engine_vcpu {
+    struct x86_vcpu_state state;
+};
+
+static void idle_probe(struct engine_info *info)
+{
+    memset(info, 0, sizeof(*info));
+}
+
+static int idle_vm_create(struct engine_vm **out, const struct engine_vm_config *config,
+                          struct error *err)
+{
+    *out = calloc(1, sizeof(**out));
+    if (!*out)
+        return -ENOMEM;
+    (*out)->callbacks = config->callbacks;
+    return 0;
+}
+
+static void idle_vm_destroy(struct engine_vm *vm)
+{
+    free(vm);
+}
+
+static int idle_memory_changed(struct engine_vm *vm, struct error *err)
+{
+    return 0;
+}
+
+static int idle_vcpu_create(struct engine_vcpu **out, struct engine_vm *vm, unsigned index,
+                            struct error *err)
+{
+    *out = calloc(1, sizeof(**out));
+    return *out ? 0 : -ENOMEM;
+}
+
+static void idle_vcpu_destroy(struct engine_vcpu *vcpu)
+{
+    free(vcpu);
+}
+
+static void idle_run(struct engine_vcpu *vcpu, struct engine_exit *exit)
+{
+    exit->kind = ENGINE_EXIT_KICKED;
+}
+
+static void idle_kick(struct engine_vcpu *vcpu)
+{
+}
+
+static int idle_get_state(struct engine_vcpu *vcpu, struct x86_vcpu_state *state, unsigned mask)
+{
+    *state = vcpu->state;
+    return 0;
+}
+
+static int idle_set_state(struct engine_vcpu *vcpu, const struct x86_vcpu_state *state,
+                          unsigned mask)
+{
+    vcpu->state = *state;
+    return 0;
+}
+
+static int idle_set_debug(struct engine_vcpu *vcpu, const struct engine_debug *debug)
+{
+    return 0;
+}
+
+static void idle_stats(struct engine_vm *vm, const struct stats *to)
+{
+}
+
+static void idle_msi_send(struct engine_vm *vm, const struct msi_message *message)
+{
+}
+
+static void idle_extint_set(struct engine_vm *vm, bool level)
+{
+}
+
+static void idle_nmi(struct engine_vcpu *vcpu)
+{
+}
+
+static const struct engine_ops idle_engine = {
+    .name = "idle",
+    .description = "executes nothing",
+    .probe = idle_probe,
+    .vm_create = idle_vm_create,
+    .vm_destroy = idle_vm_destroy,
+    .memory_changed = idle_memory_changed,
+    .vcpu_create = idle_vcpu_create,
+    .vcpu_destroy = idle_vcpu_destroy,
+    .run = idle_run,
+    .kick = idle_kick,
+    .get_state = idle_get_state,
+    .set_state = idle_set_state,
+    .set_debug = idle_set_debug,
+    .stats = idle_stats,
+    .msi_send = idle_msi_send,
+    .extint_set = idle_extint_set,
+    .nmi = idle_nmi,
+};
+
+/* ---- the board ---- */
+
+static const struct pc_extra extras[] = {
+    {.kind = PC_DEBUG_EXIT, .port = 0xf4},
+    {.kind = PC_DEBUGCON, .port = 0x402},
+    {.kind = PC_PVPANIC},
+    {.kind = PC_TESTDEV},
+    {.kind = PC_VIRTIO_CONSOLE},
+    {.kind = PC_VIRTIO_RNG},
+};
+
+/* Of the board that is fuzzed, and of the one that takes its state: an image has one user. */
+static struct block_options disks[2];
+static struct x86_cpuid cpuid;
+static struct pc *pc;
+static const struct engine_callbacks *guest;
+
+/* Where accesses of MMIO go: what never moves, and the BARs behind it. */
+static struct {
+    uint64_t base, size;
+} window[64] = {
+    {0xa0000, 0x20000},     {0xfec00000, 0x1000},  {0xfed00000, 0x1000},
+    {0xb0000000, 0x100000}, {0xff000000, 0x10000}, {0xffc00000, 0x400000},
+};
+#define FIXED_WINDOWS 6
+static unsigned windows;
+
+#define must(truth) ((truth) ? (void)0 : fail(#truth))
+
+static void fail(const char *what)
+{
+    fprintf(stderr, "not true: %s\n", what);
+    abort();
+}
+
+static uint32_t config_read(unsigned devfn, unsigned offset)
+{
+    guest->port_write(guest->opaque, PCI_ADDRESS, 4, 0x80000000u | devfn << 8 | offset);
+    return guest->port_read(guest->opaque, PCI_DATA, 4);
+}
+
+static void config_write(unsigned devfn, unsigned offset, uint32_t value)
+{
+    guest->port_write(guest->opaque, PCI_ADDRESS, 4, 0x80000000u | devfn << 8 | offset);
+    guest->port_write(guest->opaque, PCI_DATA, 4, value);
+}
+
+/* What firmware does: an address for each BAR, decoding and bus mastering on. */
+static void place_bars(void)
+{
+    uint64_t io = FIRST_IO, mmio = FIRST_MMIO;
+
+    windows = FIXED_WINDOWS;
+    for (unsigned devfn = 0; devfn < PCI_SLOTS * 8; devfn++) {
+        if (config_read(devfn, 0) == UINT32_MAX)
+            continue;
+        for (unsigned at = PCI_BAR0; at < PCI_BAR0 + 4 * PCI_BARS; at += 4) {
+            config_write(devfn, at, UINT32_MAX);
+            uint32_t probe = config_read(devfn, at);
+            if (!probe)
+                continue;
+            bool is_io = probe & 1;
+            uint32_t size = ~(probe & (is_io ? ~3u : ~15u)) + 1;
+            if (is_io)
+                size &= 0xffff;
+            uint64_t *next = is_io ? &io : &mmio;
+            *next = (*next + size - 1) / size * size;
+            config_write(devfn, at, (uint32_t)*next);
+            if (!is_io && *next < MMIO_END && windows < ARRAY_SIZE(window)) {
+                window[windows].base = *next;
+                window[windows++].size = size;
+            }
+            *next += size;
+            if (!is_io && (probe & 6) == 4) { /* 64 bits: the upper half */
+                at += 4;
+                config_write(devfn, at, 0);
+            }
+        }
+        config_write(devfn, PCI_COMMAND, 7);
+    }
+}
+
+static struct pc_config board_config(unsigned which)
+{
+    return (struct pc_config){
+        .name = "fuzz",
+        .engine = &idle_engine,
+        .engine_cpuid = &cpuid,
+        .cpus = 2,
+        .cpu_model = "host",
+        .memory = MEMORY,
+        .disks = &disks[which],
+        .disk_count = 1,
+        .extras = extras,
+        .extra_count = ARRAY_SIZE(extras),
+    };
+}
+
+static void remove_disks(void)
+{
+    for (unsigned i = 0; i < ARRAY_SIZE(disks); i++)
+        unlink(disks[i].path);
+}
+
+static void make_disk(struct block_options *disk)
+{
+    const char *folder = getenv("TMPDIR");
+
+    *disk = (struct block_options){
+        .format = BLOCK_FORMAT_RAW, .cache = BLOCK_CACHE_UNSAFE, .aio = BLOCK_AIO_THREAD};
+    snprintf(disk->path, sizeof(disk->path), "%s/board_fuzz.XXXXXX", folder ? folder : "/tmp");
+    int fd = mkstemp(disk->path);
+    must(fd >= 0 && !ftruncate(fd, DISK_SIZE));
+    close(fd);
+}
+
+int LLVMFuzzerInitialize(int *argc, char ***argv)
+{
+    struct error err = {{0}};
+
+    for (unsigned i = 0; i < ARRAY_SIZE(disks); i++)
+        make_disk(&disks[i]);
+    atexit(remove_disks);
+    const struct pc_config config = board_config(0);
+    if (pc_new(&pc, &config, &err) || pc_reset(pc, &err) || pc_start(pc, &err)) {
+        fprintf(stderr, "%s\n", err.text);
+        exit(1);
+    }
+    guest = &pc_engine_vm(pc)->callbacks;
+    return 0;
+}
+
+/* ---- one input ---- */
+
+enum access_kind {
+    PORT_READ,
+    PORT_WRITE,
+    MMIO_READ,
+    MMIO_WRITE,
+    CONFIG_READ,
+    CONFIG_WRITE,
+    MEMORY_WRITE,
+    CONTROL, /* pause, reset */
+    ACCESS_KINDS
+};
+
+struct access {
+    uint8_t kind; /* low bits; the upper ones are log2 of the size */
+    uint8_t where;
+    uint16_t offset;
+    uint32_t value;
+};
+
+static void control(unsigned what)
+{
+    struct error err;
+
+    pc_pause(pc);
+    if (what % 4 == 0) {
+        must(!pc_reset(pc, &err));
+        place_bars();
+    }
+    pc_resume(pc);
+}
+
+static void run_access(const struct access *access)
+{
+    unsigned size = 1u << (access->kind >> 4 & 3);
+    unsigned port_size = size > 4 ? 4 : size;
+    unsigned in = access->where % windows;
+    uint64_t mmio = window[in].base + access->offset % window[in].size;
+
+    switch ((enum access_kind)(access->kind % ACCESS_KINDS)) {
+    case PORT_READ:
+        guest->port_read(guest->opaque, access->offset, port_size);
+        break;
+    case PORT_WRITE:
+        guest->port_write(guest->opaque, access->offset, port_size, access->value);
+        break;
+    case MMIO_READ:
+        guest->mmio_read(guest->opaque, mmio, size);
+        break;
+    case MMIO_WRITE:
+        guest->mmio_write(guest->opaque, mmio, size, access->value);
+        break;
+    case CONFIG_READ:
+        config_read(access->where, access->offset & 0xfc);
+        break;
+    case CONFIG_WRITE:
+        config_write(access->where, access->offset & 0xfc, access->value);
+        break;
+    case MEMORY_WRITE:
+        must(!memory_write(pc_memory(pc), DMA_AREA + access->offset % (DMA_AREA_SIZE - 4),
+                           &access->value, sizeof(access->value)));
+        break;
+    case CONTROL:
+        control(access->where);
+        break;
+    case ACCESS_KINDS:
+        break;
+    }
+}
+
+/* Names the part of a saved board (state/state.h) where two of them differ. The real-time clock
+ * goes by the host's, which moves on between the two. */
+static void compare(const struct state_buffer *first, const struct state_buffer *second)
+{
+    size_t at = 0;
+
+    must(first->length == second->length);
+    while (at < first->length) {
+        const uint8_t *part = first->data + at;
+        size_t name = part[0], length;
+        uint32_t fields;
+        memcpy(&fields, part + 1 + name + sizeof(uint32_t), sizeof(fields));
+        length = 1 + name + 2 * sizeof(uint32_t) + fields;
+        bool moves_on = name == strlen(RTC) && !memcmp(part + 1, RTC, name);
+        for (size_t i = 0; i < length; i++) {
+            if (moves_on || part[i] == second->data[at + i])
+                continue;
+            fprintf(stderr, "%.*s: byte %zu differs\n", (int)name, part + 1, i - (length - fields));
+            abort();
+        }
+        at += length;
+    }
+}
+
+/* The board paused: what it saves, another takes and saves again. */
+static void check_state(void)
+{
+    const struct pc_config config = board_config(1);
+    struct state_buffer first = {0}, second = {0};
+    struct error err = {{0}};
+    struct pc *other;
+
+    must(!pc_new(&other, &config, &err) && !pc_reset(other, &err));
+    must(!pc_save_devices(pc, &first));
+    if (pc_restore_devices(other, &first, &err)) {
+        fprintf(stderr, "%s\n", err.text);
+        abort();
+    }
+    must(!pc_save_devices(other, &second));
+    compare(&first, &second);
+    state_buffer_done(&first);
+    state_buffer_done(&second);
+    pc_free(other);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    static unsigned inputs;
+    static const uint8_t zeroes[DMA_AREA_SIZE];
+    struct access access;
+
+    control(0);
+    must(!memory_write(pc_memory(pc), DMA_AREA, zeroes, sizeof(zeroes)));
+    for (unsigned i = 0; i < ACCESSES_MAX && size >= sizeof(access); i++) {
+        memcpy(&access, data, sizeof(access));
+        data += sizeof(access);
+        size -= sizeof(access);
+        run_access(&access);
+    }
+    pc_pause(pc);
+    if (inputs++ % 16 == 0)
+        check_state();
+    pc_resume(pc);
+    return 0;
+}
