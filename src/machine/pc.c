@@ -53,18 +53,18 @@ enum {
 /* CMOS byte that tells firmware how many CPUs to wait for, less one. */
 #define CMOS_CPUS 0x5f
 
-static int out_of_memory(struct error *err)
+int pc_out_of_memory(struct error *err)
 {
     return error_set(err, -ENOMEM, "no memory for the devices of the VM");
 }
 
-static void add_device(struct pc *pc, struct device *device)
+void pc_add_device(struct pc *pc, struct device *device)
 {
     assert(pc->device_count < PC_MAX_DEVICES);
     pc->device[pc->device_count++] = device;
 }
 
-static struct irq_line isa_line(struct pc *pc, unsigned irq)
+struct irq_line pc_isa_line(struct pc *pc, unsigned irq)
 {
     return gsi_driver(&pc->gsi, gsi_of_isa(irq));
 }
@@ -121,18 +121,18 @@ static int add_interrupt_controllers(struct pc *pc, struct error *err)
 {
     const struct irq_line extint = pc_extint_line(pc), unconnected = {0};
 
-    add_device(pc, gsi_wires_device(&pc->gsi));
+    pc_add_device(pc, gsi_wires_device(&pc->gsi));
 
     if (i8259_new(&pc->pic, &extint))
-        return out_of_memory(err);
-    add_device(pc, i8259_device(pc->pic));
+        return pc_out_of_memory(err);
+    pc_add_device(pc, i8259_device(pc->pic));
     int result = i8259_attach(pc->pic, &pc->bus, err);
     if (result)
         return result;
 
     if (ioapic_new(&pc->ioapic, &pc->msi))
-        return out_of_memory(err);
-    add_device(pc, ioapic_device(pc->ioapic));
+        return pc_out_of_memory(err);
+    pc_add_device(pc, ioapic_device(pc->ioapic));
     result = ioapic_attach(pc->ioapic, &pc->bus, LAYOUT_IOAPIC_BASE, err);
     if (result)
         return result;
@@ -156,15 +156,15 @@ static int add_timers(struct pc *pc, struct error *err)
 {
     struct hpet_config hpet = {
         .clock = pc->clock,
-        .isa_timer = isa_line(pc, ISA_IRQ_TIMER),
-        .isa_rtc = isa_line(pc, ISA_IRQ_RTC),
+        .isa_timer = pc_isa_line(pc, ISA_IRQ_TIMER),
+        .isa_rtc = pc_isa_line(pc, ISA_IRQ_RTC),
         .msi = pc->msi,
     };
     for (unsigned gsi = HPET_FIRST_GSI; gsi <= HPET_LAST_GSI; gsi++)
         hpet.route[gsi] = gsi_driver(&pc->gsi, gsi);
     if (hpet_new(&pc->hpet, &hpet))
-        return out_of_memory(err);
-    add_device(pc, hpet_device(pc->hpet));
+        return pc_out_of_memory(err);
+    pc_add_device(pc, hpet_device(pc->hpet));
     int result = hpet_attach(pc->hpet, &pc->bus, LAYOUT_HPET_BASE, err);
     if (result)
         return result;
@@ -172,8 +172,8 @@ static int add_timers(struct pc *pc, struct error *err)
     struct i8254 *pit;
     struct irq_line timer_line = hpet_timer_input(pc->hpet);
     if (i8254_new(&pit, pc->clock, &timer_line))
-        return out_of_memory(err);
-    add_device(pc, i8254_device(pit));
+        return pc_out_of_memory(err);
+    pc_add_device(pc, i8254_device(pit));
     result = i8254_attach(pit, &pc->bus, err);
     if (result)
         return result;
@@ -181,8 +181,8 @@ static int add_timers(struct pc *pc, struct error *err)
     struct mc146818 *rtc;
     struct mc146818_config rtc_config = {.clock = pc->clock, .irq = hpet_rtc_input(pc->hpet)};
     if (mc146818_new(&rtc, &rtc_config))
-        return out_of_memory(err);
-    add_device(pc, mc146818_device(rtc));
+        return pc_out_of_memory(err);
+    pc_add_device(pc, mc146818_device(rtc));
     mc146818_set_memory(rtc, pc->layout.ram_below_4g, pc->layout.ram_above_4g);
     mc146818_set_byte(rtc, CMOS_CPUS, (uint8_t)(pc->config.cpus - 1));
     return mc146818_attach(rtc, &pc->bus, err);
@@ -191,10 +191,10 @@ static int add_timers(struct pc *pc, struct error *err)
 static int add_serial(struct pc *pc, struct error *err)
 {
     struct uart16550 *uart;
-    struct irq_line line = isa_line(pc, ISA_IRQ_COM1);
+    struct irq_line line = pc_isa_line(pc, ISA_IRQ_COM1);
     if (uart16550_new(&uart, "serial0", pc->clock, &line, pc->config.serial))
-        return out_of_memory(err);
-    add_device(pc, uart16550_device(uart));
+        return pc_out_of_memory(err);
+    pc_add_device(pc, uart16550_device(uart));
     return uart16550_attach(uart, &pc->bus, COM1_PORT, err);
 }
 
@@ -203,13 +203,13 @@ static int add_keyboard(struct pc *pc, struct error *err)
     struct i8042 *kbc;
     struct i8042_config config = {
         .clock = pc->clock,
-        .keyboard_irq = isa_line(pc, ISA_IRQ_KEYBOARD),
-        .mouse_irq = isa_line(pc, ISA_IRQ_MOUSE),
+        .keyboard_irq = pc_isa_line(pc, ISA_IRQ_KEYBOARD),
+        .mouse_irq = pc_isa_line(pc, ISA_IRQ_MOUSE),
         .events = &pc->config.events,
     };
     if (i8042_new(&kbc, &config))
-        return out_of_memory(err);
-    add_device(pc, i8042_device(kbc));
+        return pc_out_of_memory(err);
+    pc_add_device(pc, i8042_device(kbc));
     return i8042_attach(kbc, &pc->bus, err);
 }
 
@@ -217,29 +217,29 @@ static int add_chipset_ports(struct pc *pc, struct error *err)
 {
     struct port92 *port92;
     if (port92_new(&port92, &pc->config.events))
-        return out_of_memory(err);
-    add_device(pc, port92_device(port92));
+        return pc_out_of_memory(err);
+    pc_add_device(pc, port92_device(port92));
     int result = port92_attach(port92, &pc->bus, err);
     if (result)
         return result;
 
     struct post *post;
     if (post_new(&post))
-        return out_of_memory(err);
-    add_device(pc, post_device(post));
+        return pc_out_of_memory(err);
+    pc_add_device(pc, post_device(post));
     result = post_attach(post, &pc->bus, err);
     if (result)
         return result;
 
     struct acpi_pm_config pm = {
         .clock = pc->clock,
-        .sci = isa_line(pc, ISA_IRQ_SCI),
+        .sci = pc_isa_line(pc, ISA_IRQ_SCI),
         .events = &pc->config.events,
         .acpi_enabled = pc->config.kernel != NULL,
     };
     if (acpi_pm_new(&pc->acpi_pm, &pm))
-        return out_of_memory(err);
-    add_device(pc, acpi_pm_device(pc->acpi_pm));
+        return pc_out_of_memory(err);
+    pc_add_device(pc, acpi_pm_device(pc->acpi_pm));
     return acpi_pm_attach(pc->acpi_pm, &pc->bus, err);
 }
 
@@ -248,8 +248,8 @@ static int add_fw_cfg(struct pc *pc, struct error *err)
     const struct fw_cfg_config config = {.memory = pc->config.memory, .cpus = pc->config.cpus};
     struct fw_cfg *dev;
     if (fw_cfg_new(&dev, &config))
-        return out_of_memory(err);
-    add_device(pc, fw_cfg_device(dev));
+        return pc_out_of_memory(err);
+    pc_add_device(pc, fw_cfg_device(dev));
     return fw_cfg_attach(dev, &pc->bus, err);
 }
 
@@ -277,7 +277,7 @@ static int add_pci(struct pc *pc, struct error *err)
     int result = pci_host_new(&pc->pci_host, &host, err);
     if (result)
         return result;
-    add_device(pc, pci_host_device(pc->pci_host));
+    pc_add_device(pc, pci_host_device(pc->pci_host));
 
     struct lpc_config lpc_config = {
         .initial_pm_base = direct_boot ? ACPI_PM_DEFAULT_BASE : 0,
@@ -294,7 +294,7 @@ static int add_pci(struct pc *pc, struct error *err)
     struct lpc *lpc;
     result = lpc_new(&lpc, pci_host_bus(pc->pci_host), &lpc_config, err);
     if (!result)
-        add_device(pc, lpc_device(lpc));
+        pc_add_device(pc, lpc_device(lpc));
     return result;
 }
 
@@ -318,7 +318,7 @@ static int add_disks(struct pc *pc, struct error *err)
             block_close(disk);
             return result;
         }
-        add_device(pc, device);
+        pc_add_device(pc, device);
     }
     return 0;
 }
@@ -328,8 +328,8 @@ static int add_debug_exit(struct pc *pc, const struct pc_extra *extra, const cha
 {
     struct debug_exit *dev;
     if (debug_exit_new(&dev, &pc->config.events))
-        return out_of_memory(err);
-    add_device(pc, debug_exit_device(dev));
+        return pc_out_of_memory(err);
+    pc_add_device(pc, debug_exit_device(dev));
     return debug_exit_attach(dev, &pc->bus, extra->port, err);
 }
 
@@ -338,8 +338,8 @@ static int add_debugcon(struct pc *pc, const struct pc_extra *extra, const char 
 {
     struct debugcon *dev;
     if (debugcon_new(&dev, name, extra->backend))
-        return out_of_memory(err);
-    add_device(pc, debugcon_device(dev));
+        return pc_out_of_memory(err);
+    pc_add_device(pc, debugcon_device(dev));
     return debugcon_attach(dev, &pc->bus, extra->port, err);
 }
 
@@ -348,8 +348,8 @@ static int add_pvpanic(struct pc *pc, const struct pc_extra *extra, const char *
 {
     struct pvpanic *dev;
     if (pvpanic_new(&dev, &pc->config.events))
-        return out_of_memory(err);
-    add_device(pc, pvpanic_device(dev));
+        return pc_out_of_memory(err);
+    pc_add_device(pc, pvpanic_device(dev));
     return pvpanic_attach(dev, &pc->bus, PVPANIC_DEFAULT_PORT, err);
 }
 
@@ -361,8 +361,8 @@ static int add_testdev(struct pc *pc, const struct pc_extra *extra, const char *
     for (unsigned gsi = 0; gsi < TESTDEV_LINES; gsi++)
         lines[gsi] = gsi_driver(&pc->gsi, gsi);
     if (testdev_new(&dev, &pc->memory, lines))
-        return out_of_memory(err);
-    add_device(pc, testdev_device(dev));
+        return pc_out_of_memory(err);
+    pc_add_device(pc, testdev_device(dev));
     return testdev_attach(dev, &pc->bus, err);
 }
 
@@ -373,7 +373,7 @@ static int add_virtio_console(struct pc *pc, const struct pc_extra *extra, const
     struct device *device;
     int result = virtio_console_new(&device, &config, extra->backend, err);
     if (!result)
-        add_device(pc, device);
+        pc_add_device(pc, device);
     return result;
 }
 
@@ -384,7 +384,7 @@ static int add_virtio_rng(struct pc *pc, const struct pc_extra *extra, const cha
     struct device *device;
     int result = virtio_rng_new(&device, &config, err);
     if (!result)
-        add_device(pc, device);
+        pc_add_device(pc, device);
     return result;
 }
 

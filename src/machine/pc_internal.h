@@ -1,6 +1,6 @@
 /*
- * What the board's files share: pc.c (construction and lifecycle) and pc_io.c (the engine's
- * callbacks). Nobody else includes this.
+ * What the board's files share: pc.c (construction and lifecycle), pc_io.c (the engine's callbacks)
+ * and one file for each area of devices. Nobody else includes this.
  */
 #ifndef SILL_MACHINE_PC_INTERNAL_H
 #define SILL_MACHINE_PC_INTERNAL_H
@@ -45,6 +45,11 @@ struct pc {
     char disk_name[PC_MAX_DISKS][16];
     char extra_name[PC_MAX_EXTRAS][24];
 };
+
+/* pc.c, for the build steps that have files of their own. Control thread. */
+void pc_add_device(struct pc *pc, struct device *device);
+int pc_out_of_memory(struct error *err);                  /* -ENOMEM and a sentence */
+struct irq_line pc_isa_line(struct pc *pc, unsigned irq); /* of the ISA interrupt `irq` */
 
 /* pc_io.c */
 struct engine_callbacks pc_engine_callbacks(struct pc *pc);
