@@ -153,10 +153,15 @@ static int take_device(struct run_options *options, char *value, struct error *e
 
 static int take_net(struct run_options *options, char *value, struct error *err)
 {
+    unsigned *count = &options->vm.board.net_count;
     if (!strcmp(value, "none"))
         return 0;
-    return error_set(err, -EINVAL, "'%s' does not exist: this version has no network, only 'none'",
-                     value);
+    if (*count == PC_MAX_NETS)
+        return error_set(err, -EINVAL, "'%s' is one network too many: %d work", value, PC_MAX_NETS);
+    int result = net_parse_options(&options->nets[*count], value, err);
+    if (!result)
+        ++*count;
+    return result;
 }
 
 static int take_display(struct run_options *options, char *value, struct error *err)
@@ -234,7 +239,12 @@ static const struct option {
      "a comma in FILE is written twice"},
     {"console", "CONSOLE", false, take_console, "where COM1 goes, stdio by default, see below"},
     {"device", "NAME[,key=value]", true, take_device, "one more device, see below"},
-    {"net", "none", false, take_net, "no network"},
+    {"net", "NET[,key=value]", true, take_net,
+     "a network card: user (this host's, by NAT), tap=NAME,\n"
+     "or none; keys: model=virtio|e1000e, mac=ADDRESS; of\n"
+     "user also hostfwd=tcp:127.0.0.1:8080-:80 (host-guest),\n"
+     "net=10.0.2.0/24, hostname=NAME, restrict=on|off,\n"
+     "tftp=DIR, bootfile=NAME; docs/network.md"},
     {"display", "none", false, take_display, "no display"},
     {"name", "NAME", false, take_name, "what the guest and messages call the VM"},
     {"engine", "ENGINE", false, take_engine,
@@ -396,7 +406,8 @@ int options_parse(struct run_options *options, int argc, char **argv, struct err
                           .cpus = 1,
                           .cpu_model = "host",
                           .memory = DEFAULT_MEMORY,
-                          .disks = options->disks},
+                          .disks = options->disks,
+                          .nets = options->nets},
                 .console = {.kind = CONSOLE_STDIO},
             },
     };

@@ -425,6 +425,7 @@ static int (*const build_steps[])(struct pc *pc, struct error *err) = {
     add_fw_cfg,
     add_pci,
     add_disks,
+    pc_add_nets,
     add_extras,
 };
 

@@ -22,11 +22,13 @@
 #include "block/block.h"
 #include "dev/legacy/board_events.h"
 #include "engine/engine.h"
+#include "net/net.h"
 #include "state/state.h"
 
 #define PC_BOARD_VERSION "pc-1"
 #define PC_MAX_CPUS 64
 #define PC_MAX_DISKS 16
+#define PC_MAX_NETS 8
 #define PC_MAX_EXTRAS 16
 
 /* Devices that are there only when asked for. */
@@ -66,6 +68,8 @@ struct pc_config {
     struct char_backend *serial; /* COM1; NULL: output vanishes */
     const struct block_options *disks;
     unsigned disk_count; /* up to PC_MAX_DISKS */
+    const struct net_options *nets;
+    unsigned net_count; /* up to PC_MAX_NETS */
     const struct pc_extra *extras;
     unsigned extra_count; /* up to PC_MAX_EXTRAS */
 

@@ -15,8 +15,8 @@
 #include "machine/gsi.h"
 #include "machine/pc.h"
 
-/* The board's own devices, disks and extras. */
-#define PC_MAX_DEVICES (24 + PC_MAX_DISKS + PC_MAX_EXTRAS)
+/* The board's own devices, disks, network cards and extras. */
+#define PC_MAX_DEVICES (24 + PC_MAX_DISKS + PC_MAX_NETS + PC_MAX_EXTRAS)
 
 struct pc {
     struct pc_config config;
@@ -43,6 +43,7 @@ struct pc {
     struct pci_host *pci_host;
 
     char disk_name[PC_MAX_DISKS][16];
+    char net_name[PC_MAX_NETS][16];
     char extra_name[PC_MAX_EXTRAS][24];
 };
 
@@ -50,6 +51,12 @@ struct pc {
 void pc_add_device(struct pc *pc, struct device *device);
 int pc_out_of_memory(struct error *err);                  /* -ENOMEM and a sentence */
 struct irq_line pc_isa_line(struct pc *pc, unsigned irq); /* of the ISA interrupt `irq` */
+
+/* pc.c: takes the device over. */
+void pc_add_device(struct pc *pc, struct device *device);
+
+/* pc_net.c: build step. */
+SILL_CHECKED int pc_add_nets(struct pc *pc, struct error *err);
 
 /* pc_io.c */
 struct engine_callbacks pc_engine_callbacks(struct pc *pc);

@@ -260,6 +260,36 @@ bool virtio_queue_pop(struct virtio_queue *queue, struct virtq_chain *chain)
     return ret > 0;
 }
 
+void virtio_queue_put(struct virtio_queue *queue, const struct virtq_chain *chain, uint32_t written)
+{
+    pthread_mutex_lock(&queue->lock);
+    virtqueue_put(&queue->ring, chain, written);
+    pthread_mutex_unlock(&queue->lock);
+}
+
+void virtio_queue_publish(struct virtio_queue *queue)
+{
+    pthread_mutex_lock(&queue->lock);
+    virtqueue_publish(&queue->ring);
+    pthread_mutex_unlock(&queue->lock);
+}
+
+void virtio_queue_retract(struct virtio_queue *queue)
+{
+    pthread_mutex_lock(&queue->lock);
+    virtqueue_retract(&queue->ring);
+    pthread_mutex_unlock(&queue->lock);
+}
+
+void virtio_queue_interrupt(struct virtio_queue *queue)
+{
+    pthread_mutex_lock(&queue->lock);
+    bool interrupt = virtqueue_should_interrupt(&queue->ring);
+    pthread_mutex_unlock(&queue->lock);
+    if (interrupt)
+        queue->vdev->transport->interrupt(queue->vdev, queue);
+}
+
 void virtio_queue_push(struct virtio_queue *queue, const struct virtq_chain *chain,
                        uint32_t written)
 {

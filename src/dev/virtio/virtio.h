@@ -143,6 +143,13 @@ bool virtio_queue_pop(struct virtio_queue *queue, struct virtq_chain *chain);
 /* Pushes under the queue's lock and interrupts the driver if it wants that. */
 void virtio_queue_push(struct virtio_queue *queue, const struct virtq_chain *chain,
                        uint32_t written);
+/* As virtqueue_put(), virtqueue_publish() and virtqueue_retract(). */
+void virtio_queue_put(struct virtio_queue *queue, const struct virtq_chain *chain,
+                      uint32_t written);
+void virtio_queue_publish(struct virtio_queue *queue);
+void virtio_queue_retract(struct virtio_queue *queue);
+/* Interrupts the driver if it wants that for what was published since the latest interrupt. */
+void virtio_queue_interrupt(struct virtio_queue *queue);
 /* The latest pop did not happen: the next one gives the same request. */
 void virtio_queue_unpop(struct virtio_queue *queue);
 /* The driver's request makes no sense: the queue hands out nothing more, and the driver is told. */

@@ -242,7 +242,7 @@ void virtqueue_unpop(struct virtqueue *vq)
     vq->in_flight--;
 }
 
-void virtqueue_push(struct virtqueue *vq, const struct virtq_chain *chain, uint32_t written)
+void virtqueue_put(struct virtqueue *vq, const struct virtq_chain *chain, uint32_t written)
 {
     uint32_t left = written;
 
@@ -256,11 +256,31 @@ void virtqueue_push(struct virtqueue *vq, const struct virtq_chain *chain, uint3
     if (vq->broken || !vq->desc_host)
         return;
 
-    unsigned offset = RING_ENTRIES + USED_ENTRY_SIZE * (vq->next_used & (vq->size - 1u));
+    unsigned slot = (vq->next_used + vq->unpublished) & (vq->size - 1u);
+    unsigned offset = RING_ENTRIES + USED_ENTRY_SIZE * slot;
     uint32_t entry[2] = {chain->head, written};
     memcpy(vq->used_host + offset, entry, sizeof(entry));
     memory_mark_written(vq->memory, vq->used + offset, sizeof(entry));
-    store16(vq, RING_IDX, ++vq->next_used);
+    vq->unpublished++;
+}
+
+void virtqueue_publish(struct virtqueue *vq)
+{
+    if (vq->unpublished)
+        store16(vq, RING_IDX, vq->next_used += vq->unpublished);
+    vq->unpublished = 0;
+}
+
+void virtqueue_retract(struct virtqueue *vq)
+{
+    vq->next_avail -= vq->unpublished;
+    vq->unpublished = 0;
+}
+
+void virtqueue_push(struct virtqueue *vq, const struct virtq_chain *chain, uint32_t written)
+{
+    virtqueue_put(vq, chain, written);
+    virtqueue_publish(vq);
 }
 
 /* Suppression. */

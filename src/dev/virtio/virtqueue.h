@@ -42,6 +42,7 @@ struct virtqueue {
     bool broken;            /* the driver broke the rules */
     bool notifications_off; /* as the driver was told last */
     uint16_t in_flight;     /* chains popped and not yet pushed */
+    uint16_t unpublished;   /* put behind next_used, where the driver does not look yet */
 
     /* Host addresses of the rings; set by virtqueue_map(), not saved. */
     const uint8_t *desc_host;
@@ -82,6 +83,13 @@ void virtqueue_unpop(struct virtqueue *vq);
 
 /* Gives the chain back, `written` bytes of its writable part filled from the front. */
 void virtqueue_push(struct virtqueue *vq, const struct virtq_chain *chain, uint32_t written);
+
+/* The parts of virtqueue_push(), for several chains that must appear together: put() each in the
+ * order in which they were popped, then publish(), or retract() what was put, so that it is popped
+ * again. Nothing else is in flight meanwhile. */
+void virtqueue_put(struct virtqueue *vq, const struct virtq_chain *chain, uint32_t written);
+void virtqueue_publish(struct virtqueue *vq);
+void virtqueue_retract(struct virtqueue *vq);
 
 /* Does the driver want an interrupt for what was pushed since the latest one? Once a batch. */
 bool virtqueue_should_interrupt(struct virtqueue *vq);
