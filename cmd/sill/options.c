@@ -172,6 +172,22 @@ static int take_display(struct run_options *options, char *value, struct error *
                      value);
 }
 
+static int take_vga(struct run_options *options, char *value, struct error *err)
+{
+    static const struct {
+        const char *name;
+        enum pc_vga vga;
+    } kinds[] = {{"none", PC_VGA_NONE}, {"std", PC_VGA_STD}};
+
+    for (size_t i = 0; i < ARRAY_SIZE(kinds); i++) {
+        if (!strcmp(value, kinds[i].name)) {
+            options->vm.board.vga = kinds[i].vga;
+            return 0;
+        }
+    }
+    return error_set(err, -EINVAL, "there is no display adapter '%s': use none or std", value);
+}
+
 static int refuse_firmware(struct run_options *options, char *value, struct error *err)
 {
     return error_set(err, -EINVAL,
@@ -246,6 +262,9 @@ static const struct option {
      "net=10.0.2.0/24, hostname=NAME, restrict=on|off,\n"
      "tftp=DIR, bootfile=NAME; docs/network.md"},
     {"display", "none", false, take_display, "no display"},
+    {"vga", "none|std", false, take_vga,
+     "the display adapter: std is a VGA, the default where\n"
+     "firmware boots; none with --kernel"},
     {"name", "NAME", false, take_name, "what the guest and messages call the VM"},
     {"engine", "ENGINE", false, take_engine,
      "auto (the default), kvm or dbt; see 'sill engines';\n"

@@ -424,6 +424,7 @@ static int (*const build_steps[])(struct pc *pc, struct error *err) = {
     add_chipset_ports,
     add_fw_cfg,
     add_pci,
+    pc_add_display,
     add_disks,
     pc_add_nets,
     add_extras,
@@ -470,6 +471,7 @@ void pc_free(struct pc *pc)
         pc->config.engine->vm_destroy(pc->engine_vm);
     if (pc->clock)
         clock_free(pc->clock);
+    display_free(pc->display);
     bus_done(&pc->bus);
     memory_done(&pc->memory);
     free(pc);

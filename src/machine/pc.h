@@ -20,6 +20,7 @@
 #include "base/chardev.h"
 #include "base/error.h"
 #include "block/block.h"
+#include "dev/display/display.h"
 #include "dev/legacy/board_events.h"
 #include "engine/engine.h"
 #include "net/net.h"
@@ -39,6 +40,13 @@ enum pc_extra_kind {
     PC_TESTDEV,
     PC_VIRTIO_CONSOLE,
     PC_VIRTIO_RNG,
+};
+
+/* The display adapter. */
+enum pc_vga {
+    PC_VGA_AUTO, /* PC_VGA_STD when firmware boots, else none */
+    PC_VGA_NONE,
+    PC_VGA_STD, /* dev/display/vga_pci.h */
 };
 
 struct pc_extra {
@@ -65,6 +73,7 @@ struct pc_config {
     const char *initrd;
     const char *append;
 
+    enum pc_vga vga;
     struct char_backend *serial; /* COM1; NULL: output vanishes */
     const struct block_options *disks;
     unsigned disk_count; /* up to PC_MAX_DISKS */
@@ -101,5 +110,7 @@ SILL_CHECKED int pc_restore_devices(struct pc *pc, struct state_buffer *buffer, 
 struct engine_vcpu *pc_vcpu(struct pc *pc, unsigned index);
 struct engine_vm *pc_engine_vm(struct pc *pc);
 struct memory *pc_memory(struct pc *pc);
+/* The screen; there is one even where no adapter draws on it. */
+struct display *pc_display(struct pc *pc);
 
 #endif

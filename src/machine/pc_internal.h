@@ -41,6 +41,7 @@ struct pc {
     struct hpet *hpet;
     struct acpi_pm *acpi_pm;
     struct pci_host *pci_host;
+    struct display *display;
 
     char disk_name[PC_MAX_DISKS][16];
     char net_name[PC_MAX_NETS][16];
@@ -57,6 +58,9 @@ void pc_add_device(struct pc *pc, struct device *device);
 
 /* pc_net.c: build step. */
 SILL_CHECKED int pc_add_nets(struct pc *pc, struct error *err);
+
+/* pc_display.c: a build step. */
+int pc_add_display(struct pc *pc, struct error *err);
 
 /* pc_io.c */
 struct engine_callbacks pc_engine_callbacks(struct pc *pc);
