@@ -5,8 +5,9 @@
  *
  *     0x00000000  RAM, first page: real-mode vectors and the BIOS data area
  *     0x0009fc00  extended BIOS data area, 1 KiB (RAM, reserved)
- *     0x000a0000  VGA window and option ROMs (no RAM)
- *     0x000e0000  ACPI tables, then SMBIOS tables at 0xf0000 (RAM, reserved)
+ *     0x000a0000  VGA window (no RAM)
+ *     0x000c0000  option ROMs and firmware: RAM or not as the host bridge's PAM registers say
+ *     0x000e0000  direct boot: ACPI tables, then SMBIOS tables at 0xf0000 (RAM, reserved)
  *     0x00100000  RAM up to ram_below_4g
  *     0xb0000000  PCI Express configuration space (ECAM), 256 MiB
  *     0xc0000000  PCI memory window
@@ -26,7 +27,7 @@
 #define LAYOUT_BDA 0x400u
 #define LAYOUT_EBDA 0x9fc00u
 #define LAYOUT_VGA_BASE 0xa0000u
-#define LAYOUT_TABLES_BASE 0xe0000u /* RAM again from here */
+#define LAYOUT_TABLES_BASE 0xe0000u
 #define LAYOUT_ACPI_BASE LAYOUT_TABLES_BASE
 #define LAYOUT_ACPI_END 0xf0000u
 #define LAYOUT_SMBIOS_BASE 0xf0000u

@@ -96,8 +96,8 @@ static int add_memory_and_engine(struct pc *pc, struct error *err)
     if (!result)
         result = memory_add(&pc->memory, 0, LAYOUT_VGA_BASE, 0, "ram-low", err);
     if (!result)
-        result = memory_add(&pc->memory, LAYOUT_TABLES_BASE,
-                            pc->layout.ram_below_4g - LAYOUT_TABLES_BASE, 0, "ram", err);
+        result = memory_add(&pc->memory, LAYOUT_HIGH_BASE,
+                            pc->layout.ram_below_4g - LAYOUT_HIGH_BASE, 0, "ram", err);
     if (!result && pc->layout.ram_above_4g)
         result = memory_add(&pc->memory, LAYOUT_RAM_ABOVE_BASE, pc->layout.ram_above_4g, 0,
                             "ram-high", err);
@@ -262,6 +262,12 @@ static void set_pm_base(void *opaque, uint16_t base)
         log_guest("lpc", "PMBASE %#x: %s", base, err.text);
 }
 
+static int memory_changed(void *opaque, gpa_t gpa, uint64_t size, struct error *err)
+{
+    struct pc *pc = opaque;
+    return pc->config.engine->memory_changed(pc->engine_vm, gpa, size, err);
+}
+
 /* Direct boot has no firmware to place ECAM and the ACPI block, so they start where the tables say
  * they are. */
 static int add_pci(struct pc *pc, struct error *err)
@@ -273,6 +279,9 @@ static int add_pci(struct pc *pc, struct error *err)
         .msi = pc->msi,
         .ecam_base = direct_boot ? LAYOUT_ECAM_BASE : 0,
         .reset_control = acpi_pm_reset_region(pc->acpi_pm),
+        .memory_changed = memory_changed,
+        .opaque = pc,
+        .shadowed = direct_boot,
     };
     int result = pci_host_new(&pc->pci_host, &host, err);
     if (result)

@@ -107,8 +107,8 @@ static int check_slot(const struct memory *mem, gpa_t gpa, uint64_t size, const 
     return 0;
 }
 
-int memory_add(struct memory *mem, gpa_t gpa, uint64_t size, unsigned flags, const char *name,
-               struct error *err)
+static int add(struct memory *mem, gpa_t gpa, uint64_t size, unsigned banks, unsigned flags,
+               const char *name, struct error *err)
 {
     int ret = check_slot(mem, gpa, size, name, err);
     if (ret)
@@ -118,7 +118,7 @@ int memory_add(struct memory *mem, gpa_t gpa, uint64_t size, unsigned flags, con
     if (fd < 0)
         return error_set(err, -errno, "%s: cannot create guest memory: %s", name, strerror(errno));
     uint8_t *host = MAP_FAILED;
-    if (ftruncate(fd, (off_t)size) || (host = map_aligned(fd, gpa, size)) == MAP_FAILED ||
+    if (ftruncate(fd, (off_t)(banks * size)) || (host = map_aligned(fd, gpa, size)) == MAP_FAILED ||
         (ret = grow_page_flags(mem, gpa + size))) {
         if (!ret)
             ret = -errno;
@@ -146,17 +146,74 @@ fail:
     return ret;
 }
 
-void memory_set_flags(struct memory *mem, gpa_t gpa, unsigned flags)
+int memory_add(struct memory *mem, gpa_t gpa, uint64_t size, unsigned flags, const char *name,
+               struct error *err)
+{
+    return add(mem, gpa, size, 1, flags, name, err);
+}
+
+int memory_add_banks(struct memory *mem, gpa_t gpa, uint64_t size, unsigned banks, const char *name,
+                     struct error *err)
+{
+    return add(mem, gpa, size, banks, 0, name, err);
+}
+
+/* The slot that starts at `gpa`, hidden or not. */
+static struct memory_slot *slot_at(struct memory *mem, gpa_t gpa)
 {
     for (unsigned i = 0; i < mem->slot_count; i++)
         if (mem->slot[i].gpa == gpa)
-            atomic_store(&mem->slot[i].flags, flags);
+            return &mem->slot[i];
+    return NULL;
+}
+
+/* The kernel exchanges a mapping in one piece: whoever accesses it meanwhile waits. */
+int memory_show_bank(struct memory *mem, gpa_t gpa, unsigned bank)
+{
+    struct memory_slot *slot = slot_at(mem, gpa);
+    if (!slot)
+        return -EFAULT;
+    uint64_t offset = bank * slot->size;
+    if (offset == slot->fd_offset)
+        return 0;
+    if (mmap(slot->host, slot->size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED | MAP_NORESERVE,
+             slot->fd, (off_t)offset) == MAP_FAILED)
+        return -errno;
+    slot->fd_offset = offset;
+    memory_mark_written(mem, gpa, slot->size);
+    return 0;
+}
+
+int memory_write_bank(struct memory *mem, gpa_t gpa, unsigned bank, const void *from,
+                      uint64_t length)
+{
+    for (unsigned i = 0; i < mem->slot_count; i++) {
+        const struct memory_slot *slot = &mem->slot[i];
+        uint64_t offset = gpa - slot->gpa;
+        if (offset >= slot->size || length > slot->size - offset)
+            continue;
+        ssize_t done = pwrite(slot->fd, from, length, (off_t)(bank * slot->size + offset));
+        if (done != (ssize_t)length)
+            return done < 0 ? -errno : -EIO;
+        if (slot->fd_offset == bank * slot->size)
+            memory_mark_written(mem, gpa, length);
+        return 0;
+    }
+    return -EFAULT;
+}
+
+void memory_set_flags(struct memory *mem, gpa_t gpa, unsigned flags)
+{
+    struct memory_slot *slot = slot_at(mem, gpa);
+
+    if (slot)
+        atomic_store(&slot->flags, flags);
 }
 
 const struct memory_slot *memory_find(const struct memory *mem, gpa_t gpa)
 {
-    /* A board has few slots: a search by halves would not be faster. */
-    for (unsigned i = 0; i < mem->slot_count && mem->slot[i].gpa <= gpa; i++)
+    /* A board has few slots, and the many small ones lie low, where nobody looks often. */
+    for (unsigned i = mem->slot_count; i-- > 0;)
         if (gpa - mem->slot[i].gpa < mem->slot[i].size && !(mem->slot[i].flags & MEMORY_HIDDEN))
             return &mem->slot[i];
     return NULL;

@@ -60,6 +60,18 @@ void memory_done(struct memory *mem);
 SILL_CHECKED int memory_add(struct memory *mem, gpa_t gpa, uint64_t size, unsigned flags,
                             const char *name, struct error *err);
 
+/* As memory_add(), with `banks` times `size` bytes behind the slot, of which the guest sees one
+ * bank: the first until memory_show_bank(). */
+SILL_CHECKED int memory_add_banks(struct memory *mem, gpa_t gpa, uint64_t size, unsigned banks,
+                                  const char *name, struct error *err);
+/* Puts another bank behind the slot that starts at `gpa`, at the same host address. Any thread;
+ * engines then need to be told as of new flags. Negative errno when the host cannot. */
+SILL_CHECKED int memory_show_bank(struct memory *mem, gpa_t gpa, unsigned bank);
+/* Writes into a bank, seen or not, of the slot that holds `gpa`. Any thread. -EFAULT when it is not
+ * all within one slot. */
+SILL_CHECKED int memory_write_bank(struct memory *mem, gpa_t gpa, unsigned bank, const void *from,
+                                   uint64_t length);
+
 /* Changes the flags of the slot that starts at `gpa`. Any thread; engines then need to be told,
  * with engine_ops.memory_changed(), and until that is done vCPUs may see the old ones. */
 void memory_set_flags(struct memory *mem, gpa_t gpa, unsigned flags);

@@ -99,6 +99,8 @@ static void update_mappings(struct pci_bus *pci_bus)
                     bus_add(pci_bus->bus, bar_space(bar), region, address, &why))
                     log_guest(region->name, "BAR %u is not mapped: %s", i, why.text);
             }
+            if (pci)
+                pci_rom_update(pci, add);
         }
     }
 }
@@ -147,7 +149,8 @@ void pci_config_write(struct pci_bus *bus, unsigned devfn, unsigned offset, unsi
     pci_interrupts_update(pci);
     pthread_mutex_unlock(&pci->lock);
     if (overlaps(offset, size, PCI_COMMAND, 2) ||
-        overlaps(offset, size, PCI_BAR0, 4 * PCI_BAR_COUNT))
+        overlaps(offset, size, PCI_BAR0, 4 * PCI_BAR_COUNT) ||
+        overlaps(offset, size, PCI_ROM_BAR, 4))
         update_mappings(bus);
     pthread_mutex_unlock(&bus->lock);
     if (pci->ops && pci->ops->config_written)
@@ -272,6 +275,7 @@ void pci_device_done(struct pci_device *pci)
         pci_device_reset(pci);
         bus->function[pci->devfn] = NULL;
     }
+    pci_rom_done(pci);
     pthread_mutex_destroy(&pci->lock);
 }
 

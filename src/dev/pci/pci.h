@@ -65,6 +65,13 @@ struct pci_bar {
     struct region region; /* added to the bus while the guest decodes it */
 };
 
+/* The expansion ROM base address register (6.2.5.2) and what lies behind it. */
+struct pci_rom {
+    uint8_t *data; /* NULL: none. `size` bytes, a power of two */
+    uint64_t size;
+    struct region region;
+};
+
 struct pci_msix_entry {
     uint64_t address;
     uint32_t data;
@@ -99,6 +106,7 @@ struct pci_device {
     uint8_t clear_mask[PCI_CONFIG_SIZE]; /* bits that the guest clears by writing 1 */
     uint8_t initial[PCI_CONFIG_SIZE];    /* after reset; taken by pci_device_attach() */
     struct pci_bar bar[PCI_BAR_COUNT];
+    struct pci_rom rom;
     uint8_t last_capability; /* offset of the latest, to link the next; 0: none */
     uint8_t free_offset;     /* where the next capability goes */
     uint8_t msi_offset;      /* capability offsets, 0 when absent */
@@ -126,6 +134,13 @@ void pci_device_init(struct pci_device *pci, struct pci_bus *bus, const struct p
 /* A MEM64 BAR takes `index` and index + 1. The region's ops see offsets into the BAR. */
 void pci_add_bar(struct pci_device *pci, unsigned index, enum pci_bar_kind kind, uint64_t size,
                  const char *name, const struct region_ops *ops, void *opaque);
+/* An option ROM for firmware to run; `image` is copied. -EINVAL: no ROM image, or one of more than
+ * 16 MiB; -ENOMEM. After this, pci_device_done() is due also when building fails. (pci_rom.c) */
+SILL_CHECKED int pci_add_rom(struct pci_device *pci, const void *image, size_t size,
+                             struct error *err);
+/* The same from a file, which `package` brings: the sentence says so if it is missing. */
+SILL_CHECKED int pci_add_rom_file(struct pci_device *pci, const char *path, const char *package,
+                                  struct error *err);
 /* Reserves `length` bytes, read-only and zero but for the header; returns the offset. The caller
  * fills config[] and write_mask[]. */
 unsigned pci_add_capability(struct pci_device *pci, uint8_t id, uint8_t length);

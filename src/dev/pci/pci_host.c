@@ -11,6 +11,7 @@
 #include <stdlib.h>
 
 #include "base/log.h"
+#include "dev/pci/pam.h"
 
 #define CONFIG_ADDRESS_PORT 0xcf8
 #define CONFIG_DATA_PORT 0xcfc
@@ -33,6 +34,14 @@
 #define PCIEXBAR_BASE_LOW 0xfc000000u
 #define PCIEXBAR_BASE_HIGH 0xfu
 
+/* MCH data sheet 5.1.13 to 5.1.20 */
+#define PAM0 0x90
+#define PAM0_BITS 0x30
+#define PAM_BITS 0x33 /* of the other six */
+#define PAM5 0x95     /* 0xe0000 to 0xe7fff; the next up to 0xeffff */
+#define SMRAM 0x9d
+#define SMRAM_RESET 0x12 /* at 0xa0000; locked */
+
 /* ECAM offset: PCI Express 3.0, 7.2.2 */
 #define ECAM_BUS_SHIFT 20
 #define ECAM_DEVFN_SHIFT 12
@@ -48,6 +57,7 @@ struct pci_host {
     _Atomic uint32_t config_address;
     pthread_mutex_t lock; /* where the ECAM window is; before pci_bus.lock */
     struct region ecam;
+    struct pam pam; /* under `lock`; without a `changed` there is none */
 };
 
 /* The address port, 0xcf8 to 0xcfb. Only 32-bit accesses are to CONFIG_ADDRESS. */
@@ -192,12 +202,27 @@ static void ecam_update(struct pci_host *host)
         log_guest(host->pci.dev.name, "PCIEXBAR: %s", why.text);
 }
 
+static void pam_refresh(struct pci_host *host)
+{
+    uint8_t registers[PAM_REGISTERS];
+
+    if (!host->pam.changed)
+        return;
+    pthread_mutex_lock(&host->lock);
+    for (unsigned i = 0; i < PAM_REGISTERS; i++)
+        registers[i] = (uint8_t)pci_config_read(&host->bus, host->pci.devfn, PAM0 + i, 1);
+    pam_update(&host->pam, registers);
+    pthread_mutex_unlock(&host->lock);
+}
+
 static void host_config_written(struct pci_device *pci, unsigned offset, unsigned size)
 {
     struct pci_host *host = CONTAINER_OF(pci, struct pci_host, pci);
 
     if (offset < PCIEXBAR + 8 && offset + size > PCIEXBAR)
         ecam_update(host);
+    if (offset < PAM0 + PAM_REGISTERS && offset + size > PAM0)
+        pam_refresh(host);
 }
 
 static const struct pci_device_ops host_pci_ops = {
@@ -213,6 +238,7 @@ static void host_reset(struct device *dev)
     atomic_store(&host->config_address, 0);
     pci_device_reset(&host->pci);
     ecam_update(host);
+    pam_refresh(host);
 }
 
 static void host_destroy(struct device *dev)
@@ -220,6 +246,7 @@ static void host_destroy(struct device *dev)
     struct pci_host *host = CONTAINER_OF(dev, struct pci_host, pci.dev);
     struct bus *bus = host->bus.bus;
 
+    pam_done(&host->pam);
     if (host->ecam.added)
         bus_remove(bus, BUS_MMIO, &host->ecam);
     if (host->data_port.added)
@@ -241,6 +268,7 @@ static int host_post_load(void *object, struct error *err)
         return ret;
     atomic_fetch_and(&host->config_address, CONFIG_ADDRESS_BITS);
     ecam_update(host);
+    pam_refresh(host);
     return 0;
 }
 
@@ -295,6 +323,14 @@ int pci_host_new(struct pci_host **out, const struct pci_host_config *config, st
         pci_set32(host->pci.config, PCIEXBAR + 4, (uint32_t)(config->ecam_base >> 32));
     }
 
+    host->pci.config[SMRAM] = SMRAM_RESET;
+    for (unsigned i = 0; i < PAM_REGISTERS && config->memory_changed; i++)
+        host->pci.write_mask[PAM0 + i] = i ? PAM_BITS : PAM0_BITS;
+    if (config->memory_changed && config->shadowed) {
+        host->pci.config[PAM0] = PAM0_BITS;
+        pci_set16(host->pci.config, PAM5, PAM_BITS | PAM_BITS << 8);
+    }
+
     int ret = pci_device_attach(&host->pci, PCI_DEVFN(0, 0), err);
     if (!ret)
         ret = bus_add(config->bus, BUS_PORT, &host->address_port, CONFIG_ADDRESS_PORT, err);
@@ -302,6 +338,15 @@ int pci_host_new(struct pci_host **out, const struct pci_host_config *config, st
         ret = bus_add(config->bus, BUS_PORT, &host->data_port, CONFIG_DATA_PORT, err);
     if (!ret)
         ret = ecam_place(host, err);
+    if (!ret && config->memory_changed) {
+        host->pam = (struct pam){
+            .bus = config->bus,
+            .memory = config->memory,
+            .changed = config->memory_changed,
+            .opaque = config->opaque,
+        };
+        ret = pam_init(&host->pam, err);
+    }
     if (ret) {
         host_destroy(&host->pci.dev);
         return ret;
@@ -313,6 +358,11 @@ int pci_host_new(struct pci_host **out, const struct pci_host_config *config, st
 struct pci_bus *pci_host_bus(struct pci_host *host)
 {
     return &host->bus;
+}
+
+int pci_host_set_rom(struct pci_host *host, const void *rom, uint64_t size, struct error *err)
+{
+    return pam_set_rom(&host->pam, rom, size, err);
 }
 
 struct device *pci_host_device(struct pci_host *host)

@@ -1,8 +1,15 @@
-/* What pci.c (configuration space) and pci_msi.c (interrupts) need of each other. */
+/* What pci.c (configuration space), pci_msi.c (interrupts) and pci_rom.c (option ROMs) need of each
+ * other. */
 #ifndef SILL_DEV_PCI_PCI_INTERNAL_H
 #define SILL_DEV_PCI_PCI_INTERNAL_H
 
 #include "dev/pci/pci.h"
+
+/* Puts the ROM where its register says, or nowhere: first with `add` false for all functions, then
+ * with `add` true. pci_bus.lock held. */
+void pci_rom_update(struct pci_device *pci, bool add);
+/* Takes it off the bus for good. */
+void pci_rom_done(struct pci_device *pci);
 
 /* All of these with pci->lock held. */
 

@@ -23,7 +23,8 @@ uint8_t *dbt_ram(const struct dbt_vm *vm, gpa_t page, bool *readonly)
 {
     const struct memory *mem = vm->config.memory;
 
-    for (unsigned i = 0; i < mem->slot_count; i++) {
+    /* From the top: the many small ones below 1 MiB are rarely wanted. */
+    for (unsigned i = mem->slot_count; i-- > 0;) {
         const struct memory_slot *slot = &mem->slot[i];
 
         if (page - slot->gpa < slot->size) {
