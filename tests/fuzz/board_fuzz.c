@@ -66,7 +66,7 @@ static void idle_vm_destroy(struct engine_vm *vm)
     free(vm);
 }
 
-static int idle_memory_changed(struct engine_vm *vm, struct error *err)
+static int idle_memory_changed(struct engine_vm *vm, gpa_t gpa, uint64_t size, struct error *err)
 {
     return 0;
 }

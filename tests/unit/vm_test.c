@@ -69,6 +69,11 @@ static void fake_vm_destroy(struct engine_vm *vm)
     free(vm);
 }
 
+static int fake_memory_changed(struct engine_vm *vm, gpa_t gpa, uint64_t size, struct error *err)
+{
+    return 0;
+}
+
 static int fake_vcpu_create(struct engine_vcpu **out, struct engine_vm *vm, unsigned index,
                             struct error *err)
 {
@@ -178,6 +183,7 @@ static const struct engine_ops fake_engine = {
     .name = "fake",
     .vm_create = fake_vm_create,
     .vm_destroy = fake_vm_destroy,
+    .memory_changed = fake_memory_changed,
     .vcpu_create = fake_vcpu_create,
     .vcpu_destroy = fake_vcpu_destroy,
     .run = fake_run,
