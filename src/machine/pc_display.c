@@ -7,6 +7,10 @@
 /* What the adapters of others that guests have drivers for hold. */
 #define VGA_MEMORY (16 * MIB)
 
+/* SeaBIOS's VGA BIOS for it; only a BIOS runs it. */
+#define VGA_ROM "/usr/share/seabios/vgabios-stdvga.bin"
+#define VGA_ROM_PACKAGE "seabios"
+
 /* Firmware needs something to show itself on; a kernel that is booted directly gets what was asked
  * for. */
 static enum pc_vga wanted_vga(const struct pc_config *config)
@@ -30,6 +34,8 @@ int pc_add_display(struct pc *pc, struct error *err)
         .clock = pc->clock,
         .memory = VGA_MEMORY,
         .display = pc->display,
+        .rom = pc->config.kernel ? NULL : VGA_ROM,
+        .rom_package = VGA_ROM_PACKAGE,
     };
     struct device *device;
     int result = vga_pci_new(&device, &config, err);

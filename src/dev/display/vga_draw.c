@@ -96,13 +96,17 @@ void vga_draw_line(const struct vga_registers *reg, const uint8_t *vram,
     }
 }
 
+/* `bits` bits, 5 or 6, to eight: the highest fill the lowest. */
+static uint32_t widen(unsigned value, unsigned bits)
+{
+    value &= (1u << bits) - 1;
+    return value << (8 - bits) | value >> (2 * bits - 8);
+}
+
 static uint32_t from_16(unsigned value, unsigned green_bits)
 {
-    unsigned red = value >> (5 + green_bits) & 0x1f, blue = value & 0x1f;
-    unsigned green = (value >> 5 & ((1u << green_bits) - 1)) << (6 - green_bits);
-
-    green |= green_bits == 5 ? green >> 5 : 0;
-    return (red << 3 | red >> 2) << 16 | (green << 2 | green >> 4) << 8 | (blue << 3 | blue >> 2);
+    return widen(value >> (5 + green_bits), 5) << 16 | widen(value >> 5, green_bits) << 8 |
+           widen(value, 5);
 }
 
 void vga_draw_dispi(const struct vga_registers *reg, const uint8_t *from, unsigned width,

@@ -173,6 +173,8 @@ int vga_pci_new(struct device **out, const struct vga_pci_config *config, struct
     pci_add_bar(&dev->pci, BAR_REGISTERS, PCI_BAR_MEM32, VGA_MMIO_SIZE, config->name,
                 &registers_ops, dev);
     result = vga_attach(&dev->vga, config->bus->bus, err);
+    if (!result && config->rom)
+        result = pci_add_rom_file(&dev->pci, config->rom, config->rom_package, err);
     if (!result)
         result = pci_device_attach(&dev->pci, config->devfn, err);
     if (result)

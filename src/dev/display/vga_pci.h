@@ -25,6 +25,8 @@ struct vga_pci_config {
     struct clock *clock;
     uint32_t memory;         /* bytes of video memory, a power of two from 256 KiB on */
     struct display *display; /* outlives the device */
+    const char *rom;         /* file with the VGA BIOS, or NULL */
+    const char *rom_package; /* that brings it */
 };
 
 SILL_CHECKED int vga_pci_new(struct device **out, const struct vga_pci_config *config,
