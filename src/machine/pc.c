@@ -90,7 +90,6 @@ static int add_memory_and_engine(struct pc *pc, struct error *err)
     if (result)
         return result;
 
-    pc_uefi_limit_cpuid(pc, &engine.cpuid);
     const struct x86_cpuid_leaf *sizes = x86_cpuid_find(&engine.cpuid, CPUID_ADDRESS_SIZES, 0);
     unsigned phys_bits = sizes ? sizes->eax & 0xff : 36; /* 36: what PAE always could */
     result = layout_init(&pc->layout, config->memory, phys_bits, err);
@@ -102,8 +101,6 @@ static int add_memory_and_engine(struct pc *pc, struct error *err)
     if (!result && pc->layout.ram_above_4g)
         result = memory_add(&pc->memory, LAYOUT_RAM_ABOVE_BASE, pc->layout.ram_above_4g, 0,
                             "ram-high", err);
-    if (!result)
-        result = pc_add_uefi_memory(pc, err);
     if (!result)
         result = config->engine->vm_create(&pc->engine_vm, &engine, err);
     return result;
@@ -271,12 +268,6 @@ static int memory_changed(void *opaque, gpa_t gpa, uint64_t size, struct error *
     return pc->config.engine->memory_changed(pc->engine_vm, gpa, size, err);
 }
 
-static void ask_remap(void *opaque)
-{
-    struct pc *pc = opaque;
-    board_remap(&pc->config.events);
-}
-
 /* Direct boot has no firmware to place ECAM and the ACPI block, so they start where the tables say
  * they are. */
 static int add_pci(struct pc *pc, struct error *err)
@@ -296,7 +287,6 @@ static int add_pci(struct pc *pc, struct error *err)
     if (result)
         return result;
     pc_add_device(pc, pci_host_device(pc->pci_host));
-    pci_host_bus(pc->pci_host)->remap = (struct pci_remap){pc, ask_remap, memory_changed};
 
     struct lpc_config lpc_config = {
         .initial_pm_base = direct_boot ? ACPI_PM_DEFAULT_BASE : 0,
@@ -444,7 +434,6 @@ static int (*const build_steps[])(struct pc *pc, struct error *err) = {
     add_fw_cfg,
     add_pci,
     pc_add_display,
-    pc_add_uefi_flash,
     add_disks,
     pc_add_nets,
     add_extras,
@@ -494,7 +483,6 @@ void pc_free(struct pc *pc)
     display_free(pc->display);
     bus_done(&pc->bus);
     memory_done(&pc->memory);
-    uefi_store_close(&pc->uefi_store);
     free(pc);
 }
 
@@ -570,11 +558,6 @@ int pc_reset(struct pc *pc, struct error *err)
                       pc->config.engine->name, i, strerror(-result));
     }
     return result;
-}
-
-int pc_remap(struct pc *pc, struct error *err)
-{
-    return pci_bus_remap(pci_host_bus(pc->pci_host), err);
 }
 
 int pc_start(struct pc *pc, struct error *err)

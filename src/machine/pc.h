@@ -55,11 +55,6 @@ struct pc_extra {
     struct char_backend *backend; /* PC_DEBUGCON, PC_VIRTIO_CONSOLE; NULL: output vanishes */
 };
 
-enum pc_firmware {
-    PC_FIRMWARE_NONE, /* direct boot */
-    PC_FIRMWARE_UEFI,
-};
-
 /* Everything it points to outlives the board. */
 struct pc_config {
     const char *name; /* of the VM, for SMBIOS */
@@ -72,9 +67,6 @@ struct pc_config {
     const char *cpu_model;
     uint64_t memory;
     bool huge_pages;
-
-    enum pc_firmware firmware;
-    const char *uefi_vars; /* file for UEFI's variables; NULL: they end with the VM */
 
     /* Direct boot, boot/boot.h. Without a kernel the CPU starts at its reset vector. */
     const char *kernel;
@@ -103,9 +95,6 @@ void pc_free(struct pc *pc);
 /* Power-on state, VM time 0, and the kernel loaded: before pc_start(), or while paused. vCPUs
  * stopped. */
 SILL_CHECKED int pc_reset(struct pc *pc, struct error *err);
-
-/* After events.remap: while paused or before pc_start(), vCPUs stopped. */
-SILL_CHECKED int pc_remap(struct pc *pc, struct error *err);
 
 /* The devices and VM time; vCPUs stopped. Started once; pausing what is paused and resuming what
  * runs does nothing. */

@@ -2,10 +2,10 @@
  * The network cards of the board, each with the backend that its `--net` option names. Control
  * thread, while the board is built.
  */
-#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "dev/net/e1000e.h"
 #include "dev/virtio/virtio_net.h"
 #include "machine/pc_internal.h"
 
@@ -13,14 +13,17 @@ static int add_card(struct pc *pc, const struct net_options *options, const uint
                     const char *name, struct net_backend *backend, struct device **device,
                     struct error *err)
 {
-    struct virtio_net_config config = {
-        .pci = {name, pci_host_bus(pc->pci_host), PCI_DEVFN_AUTO},
-    };
+    struct pci_bus *bus = pci_host_bus(pc->pci_host);
+    struct virtio_net_config virtio = {.pci = {name, bus, PCI_DEVFN_AUTO}};
+    struct e1000e_config e1000e = {
+        .name = name, .bus = bus, .devfn = PCI_DEVFN_AUTO, .clock = pc->clock};
 
-    if (options->model != NET_MODEL_VIRTIO)
-        return error_set(err, -ENOTSUP, "only model=virtio exists");
-    memcpy(config.mac, mac, NET_MAC_LENGTH);
-    return virtio_net_new(device, &config, backend, err);
+    if (options->model == NET_MODEL_E1000E) {
+        memcpy(e1000e.mac, mac, NET_MAC_LENGTH);
+        return e1000e_new(device, &e1000e, backend, err);
+    }
+    memcpy(virtio.mac, mac, NET_MAC_LENGTH);
+    return virtio_net_new(device, &virtio, backend, err);
 }
 
 int pc_add_nets(struct pc *pc, struct error *err)

@@ -109,11 +109,6 @@ static void guest_crashed(void *opaque)
     guest_request(opaque, VM_REQUEST_CRASH);
 }
 
-static void guest_remap(void *opaque)
-{
-    guest_request(opaque, VM_REQUEST_REMAP);
-}
-
 static void guest_exit(void *opaque, int status)
 {
     struct vm *vm = opaque;
@@ -289,19 +284,6 @@ static int act_reset(struct vm *vm, struct error *err)
     return result;
 }
 
-static int act_remap_paused(struct vm *vm, struct error *err)
-{
-    return pc_remap(vm->pc, err);
-}
-
-static int act_remap(struct vm *vm, struct error *err)
-{
-    pc_pause(vm->pc);
-    int result = pc_remap(vm->pc, err);
-    pc_resume(vm->pc);
-    return result;
-}
-
 /* A file that cannot be written now is a reason to complain at the end, not to end. */
 static int act_stats(struct vm *vm, struct error *err)
 {
@@ -321,7 +303,6 @@ static const struct transition {
     [VM_CREATED] =
         {
             [VM_REQUEST_QUIT] = {act_end, VM_ENDED},
-            [VM_REQUEST_REMAP] = {act_remap_paused, VM_CREATED},
             [VM_REQUEST_START] = {act_start, VM_RUNNING},
         },
     [VM_RUNNING] =
@@ -332,7 +313,6 @@ static const struct transition {
             [VM_REQUEST_POWER_OFF] = {act_end, VM_ENDED},
             [VM_REQUEST_QUIT] = {act_end, VM_ENDED},
             [VM_REQUEST_RESET] = {act_reset, VM_RUNNING},
-            [VM_REQUEST_REMAP] = {act_remap, VM_RUNNING},
             [VM_REQUEST_PAUSE] = {act_pause, VM_PAUSED},
             [VM_REQUEST_HOLD] = {act_pause, VM_HELD},
             [VM_REQUEST_STATS] = {act_stats, VM_RUNNING},
@@ -345,7 +325,6 @@ static const struct transition {
             [VM_REQUEST_POWER_OFF] = {act_end, VM_ENDED},
             [VM_REQUEST_QUIT] = {act_end, VM_ENDED},
             [VM_REQUEST_RESET] = {act_reset_paused, VM_PAUSED},
-            [VM_REQUEST_REMAP] = {act_remap_paused, VM_PAUSED},
             [VM_REQUEST_RESUME] = {act_resume, VM_RUNNING},
             [VM_REQUEST_HOLD] = {act_pause, VM_HELD},
             [VM_REQUEST_STATS] = {act_stats, VM_PAUSED},
@@ -358,7 +337,6 @@ static const struct transition {
             [VM_REQUEST_POWER_OFF] = {act_end, VM_ENDED},
             [VM_REQUEST_QUIT] = {act_end, VM_ENDED},
             [VM_REQUEST_RESET] = {act_reset_paused, VM_HELD},
-            [VM_REQUEST_REMAP] = {act_remap_paused, VM_HELD},
             [VM_REQUEST_LET_GO] = {act_resume, VM_RUNNING},
             [VM_REQUEST_STATS] = {act_stats, VM_HELD},
         },
@@ -584,7 +562,6 @@ static int build_board(struct vm *vm, struct error *err)
         .reset = guest_reset,
         .power_off = guest_power_off,
         .crashed = guest_crashed,
-        .remap = guest_remap,
         .exit = guest_exit,
     };
     int result = pc_new(&vm->pc, board, err);
