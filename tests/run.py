@@ -165,7 +165,10 @@ PARTS = {
     "tsan": meson_part(TSAN, ["threads"], wrapper=["setarch", "-R"]),
     "fuzz": meson_part(FUZZ, ["fuzz"]),
     "integration": pytest_part(ROOT / "tests/integration", needs_build=True),
+    "systems": pytest_part(ROOT / "tests/systems", needs_build=True),
 }
+# They take minutes and run only when named: `make test-guests`.
+LONG_PARTS = {"systems"}
 
 
 def last_lines(text):
@@ -199,7 +202,8 @@ def choose_parts():
     if options.list:
         print("\n".join(PARTS))
         sys.exit(0)
-    only = options.only.split(",") if options.only else list(PARTS)
+    only = options.only.split(",") if options.only else [name for name in PARTS
+                                                          if name not in LONG_PARTS]
     skip = options.skip.split(",") if options.skip else []
     for name in only + skip:
         if name not in PARTS:

@@ -1,0 +1,78 @@
+"""What the tests of real systems share: images, machines with a serial terminal and a control socket.
+
+SILL names the command (default: build/sill), IMAGES the folder that keeps what images.py makes.
+"""
+
+import os
+import pathlib
+import subprocess
+
+import pexpect
+import pytest
+
+import images
+
+IMAGES = pathlib.Path(os.environ.get("IMAGES", images.ROOT / "build/images"))
+TIMEOUT = 600  # seconds; on an idle host nothing here waits a tenth of it
+
+
+class Machine(pexpect.spawn):
+    """A run of Sill: its serial port is this terminal, its screen and keys are on the control socket."""
+
+    def __init__(self, control, *args):
+        self.control = control
+        super().__init__(images.SILL, ["run", "--engine", "dbt", "--quiet", "--control",
+                                       f"socket:{control}", *map(str, args)],
+                         timeout=TIMEOUT, encoding="utf-8", codec_errors="replace",
+                         dimensions=(24, 80))
+
+    def ctl(self, *command):
+        """What `sill ctl` prints for a command."""
+        return subprocess.run([images.SILL, "ctl", str(self.control), *command], text=True,
+                              stdout=subprocess.PIPE, check=True, timeout=TIMEOUT).stdout
+
+    def ends(self):
+        """The exit status, once the machine has ended."""
+        self.expect(pexpect.EOF)
+        self.wait()
+        return self.exitstatus
+
+
+@pytest.fixture
+def image():
+    """A function from an image's name to its path; the test is skipped where it cannot be made."""
+
+    def find(name):
+        try:
+            return images.make(IMAGES, name)
+        except RuntimeError as why:
+            return pytest.skip(str(why))
+
+    return find
+
+
+@pytest.fixture
+def copy(image, tmp_path):
+    """A function from an image's name to a copy of it that the test may change."""
+
+    def make(name):
+        path = tmp_path / image(name).name
+        subprocess.run(["cp", "--sparse=always", image(name), path], check=True)
+        return path
+
+    return make
+
+
+@pytest.fixture
+def start(tmp_path):
+    """A function that starts a machine with 1 GiB; it ends with the test."""
+    machines = []
+
+    def run(*args):
+        machine = Machine(tmp_path / f"control{len(machines)}", "--memory", "1G", *args)
+        machines.append(machine)
+        return machine
+
+    yield run
+    for machine in machines:
+        machine.close(force=True)

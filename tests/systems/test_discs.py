@@ -1,0 +1,62 @@
+"""What boots from a disc: GRUB, a memory test, Debian's installer, a 32-bit Debian."""
+
+import re
+import time
+
+import pytest
+
+from conftest import TIMEOUT
+
+FIRMWARE = ["bios", "uefi"]
+
+
+def boot(start, image, name, firmware, *args):
+    return start("--firmware", firmware, "--cdrom", image(name), *args)
+
+
+def wait_for_screen(machine, text):
+    """Waits until the VGA screen shows a text, and returns the screen."""
+    deadline = time.monotonic() + TIMEOUT
+    while time.monotonic() < deadline:
+        screen = machine.ctl("screen-text")
+        if text in screen:
+            return screen
+        time.sleep(0.5)
+    raise AssertionError(f"no {text!r} on the screen:\n{screen}")
+
+
+@pytest.mark.parametrize("firmware", FIRMWARE)
+def test_grub_reaches_its_prompt(start, image, firmware):
+    machine = boot(start, image, "grub", firmware)
+    machine.expect_exact("GRUB is here")
+    machine.expect_exact("grub> ")
+    machine.sendline("echo $grub_platform")
+    machine.expect_exact({"bios": "pc", "uefi": "efi"}[firmware] + "\r\n")
+    machine.sendline("halt")
+    assert machine.ends() == 0
+
+
+@pytest.mark.parametrize("firmware", FIRMWARE)
+def test_memory_test_passes_over_64_mib(start, image, firmware):
+    """It prints one more pass when a pass is over."""
+    machine = boot(start, image, "memtest", firmware, "--memory", "64M" if firmware == "bios" else
+                   "128M")
+    machine.expect(r"Pass(es)?: +1")
+    assert re.findall(r"Errors: +(\d+)", machine.before)[-1] == "0"
+
+
+def test_32_bit_debian_through_bios(start, image):
+    machine = boot(start, image, "debian-i386", "bios")
+    machine.expect(r"root@sill:\S+# ")
+    machine.sendline("uname -m; poweroff")
+    machine.expect_exact("i686")
+    assert machine.ends() == 0
+
+
+def test_installer_is_driven_by_typed_keys(start, image):
+    machine = boot(start, image, "installer", "bios")
+    assert "English" in wait_for_screen(machine, "Select a language")
+    machine.ctl("key", "enter")
+    wait_for_screen(machine, "Select your location")
+    machine.ctl("key", "enter")
+    wait_for_screen(machine, "Configure the keyboard")
