@@ -6,6 +6,8 @@
 
 int command_run(int argc, char **argv);
 int command_engines(int argc, char **argv);
+int command_ctl(int argc, char **argv);
+void help_ctl(void);
 
 /* "sill: SENTENCE" on standard error; returns the exit status of usage and start-up errors. */
 int complain(const struct error *err);

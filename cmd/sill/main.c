@@ -19,6 +19,7 @@ static void help_general(void)
     puts("Runs virtual machines, with hardware virtualization or without.\n"
          "\n"
          "  sill run --kernel FILE [options]   run a VM on this terminal\n"
+         "  sill ctl SOCKET COMMAND            steer a VM that runs\n"
          "  sill engines                       which engines work here, and how fast\n"
          "  sill help [COMMAND]                more about a command\n"
          "  sill --version");
@@ -58,6 +59,7 @@ static const struct command {
 } commands[] = {
     {"run", command_run, help_run},
     {"engines", command_engines, help_engines},
+    {"ctl", command_ctl, help_ctl},
 };
 
 static const struct command *find_command(const char *name)
@@ -71,7 +73,7 @@ static const struct command *find_command(const char *name)
 
 static int unknown_command(const char *name)
 {
-    static const char *const words[] = {"run", "engines", "help"};
+    static const char *const words[] = {"run", "engines", "ctl", "help"};
     struct error err;
     const char *nearest = options_nearest(name, words, ARRAY_SIZE(words));
 

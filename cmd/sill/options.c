@@ -222,6 +222,14 @@ static int take_debug(struct run_options *options, char *value, struct error *er
     return 0;
 }
 
+static int take_control(struct run_options *options, char *value, struct error *err)
+{
+    if (strncmp(value, "socket:", 7) != 0 || !value[7])
+        return error_set(err, -EINVAL, "'%s' is no place to listen at: use socket:PATH", value);
+    options->vm.control = value + 7;
+    return 0;
+}
+
 static int take_stats(struct run_options *options, char *value, struct error *err)
 {
     options->vm.stats = value;
@@ -271,6 +279,8 @@ static const struct option {
      "dbt,cache=SIZE: most memory for translated code,\n"
      "4M to 1024M, 64M by default"},
     {"huge-pages", NULL, false, take_huge_pages, "ask the host for huge pages behind guest memory"},
+    {"control", "socket:PATH", false, take_control,
+     "a Unix socket for 'sill ctl', see docs/control.md"},
     {"stats", "FILE", false, take_stats,
      "what the engine counted, as JSON: at the end of the\n"
      "run and whenever this process gets SIGUSR1"},

@@ -201,11 +201,16 @@ static int add_serial(struct pc *pc, struct error *err)
 static int add_keyboard(struct pc *pc, struct error *err)
 {
     struct i8042 *kbc;
+
+    pc->input = input_new();
+    if (!pc->input)
+        return pc_out_of_memory(err);
     struct i8042_config config = {
         .clock = pc->clock,
         .keyboard_irq = pc_isa_line(pc, ISA_IRQ_KEYBOARD),
         .mouse_irq = pc_isa_line(pc, ISA_IRQ_MOUSE),
         .events = &pc->config.events,
+        .input = pc->input,
     };
     if (i8042_new(&kbc, &config))
         return pc_out_of_memory(err);
@@ -481,6 +486,7 @@ void pc_free(struct pc *pc)
     if (pc->clock)
         clock_free(pc->clock);
     display_free(pc->display);
+    input_free(pc->input);
     bus_done(&pc->bus);
     memory_done(&pc->memory);
     free(pc);
@@ -658,4 +664,14 @@ struct engine_vm *pc_engine_vm(struct pc *pc)
 struct memory *pc_memory(struct pc *pc)
 {
     return &pc->memory;
+}
+
+struct input *pc_input(struct pc *pc)
+{
+    return pc->input;
+}
+
+void pc_power_button(struct pc *pc)
+{
+    acpi_pm_power_button(pc->acpi_pm);
 }

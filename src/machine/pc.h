@@ -21,6 +21,7 @@
 #include "base/error.h"
 #include "block/block.h"
 #include "dev/display/display.h"
+#include "dev/input/input.h"
 #include "dev/legacy/board_events.h"
 #include "engine/engine.h"
 #include "net/net.h"
@@ -112,5 +113,8 @@ struct engine_vm *pc_engine_vm(struct pc *pc);
 struct memory *pc_memory(struct pc *pc);
 /* The screen; there is one even where no adapter draws on it. */
 struct display *pc_display(struct pc *pc);
+struct input *pc_input(struct pc *pc);
+/* Somebody presses the ACPI power button. Any thread. */
+void pc_power_button(struct pc *pc);
 
 #endif

@@ -42,6 +42,7 @@ struct pc {
     struct acpi_pm *acpi_pm;
     struct pci_host *pci_host;
     struct display *display;
+    struct input *input;
 
     char disk_name[PC_MAX_DISKS][16];
     char net_name[PC_MAX_NETS][16];
@@ -49,7 +50,7 @@ struct pc {
 };
 
 /* pc.c, for the build steps that have files of their own. Control thread. */
-void pc_add_device(struct pc *pc, struct device *device);
+void pc_add_device(struct pc *pc, struct device *device); /* takes it over */
 int pc_out_of_memory(struct error *err);                  /* -ENOMEM and a sentence */
 struct irq_line pc_isa_line(struct pc *pc, unsigned irq); /* of the ISA interrupt `irq` */
 

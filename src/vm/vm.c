@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "vm/control/server.h"
 #include "vm/stats_file.h"
 
 struct vm_vcpu {
@@ -46,7 +47,8 @@ struct vm {
     int status;             /* what vm_run() will return; control thread */
     struct gdb_server *gdb; /* NULL: none; control thread */
     struct gdb_target gdb_target;
-    int stats; /* descriptor of config.stats, or -1 */
+    struct control_server *control; /* NULL: none; control thread */
+    int stats;                      /* descriptor of config.stats, or -1 */
 
     pthread_mutex_t lock; /* all below */
     pthread_cond_t gate_moved;
@@ -83,6 +85,21 @@ void vm_request(struct vm *vm, enum vm_request request)
 enum vm_state vm_get_state(struct vm *vm)
 {
     return atomic_load(&vm->state);
+}
+
+struct pc *vm_get_board(struct vm *vm)
+{
+    return vm->pc;
+}
+
+const struct vm_config *vm_get_config(struct vm *vm)
+{
+    return &vm->config;
+}
+
+bool vm_has_requests(struct vm *vm)
+{
+    return atomic_load(&vm->requests);
 }
 
 /* From a vCPU thread: the guest's doing. The vCPUs leave the engine at once, to wait at the gate.
@@ -386,16 +403,26 @@ static int serve_requests(struct vm *vm, struct error *err)
     return result;
 }
 
-/* Until a request or the debugger's client may have come. Interrupted by a signal, whose handler
- * may have asked for something: look again. */
+/* Until a request, or a client of the debugger's or of the control socket, may have come.
+ * Interrupted by a signal, whose handler may have asked for something: look again. */
 static void wait_for_work(struct vm *vm)
 {
-    struct pollfd polls[1 + GDB_SERVER_POLLS] = {{.fd = vm->wake, .events = POLLIN}};
+    struct pollfd polls[1 + GDB_SERVER_POLLS + CONTROL_SERVER_POLLS] = {
+        {.fd = vm->wake, .events = POLLIN}};
+    nfds_t polled = 1;
+    int timeout = -1;
     uint64_t count;
 
-    if (vm->gdb)
-        gdb_server_poll(vm->gdb, polls + 1);
-    if (poll(polls, vm->gdb ? ARRAY_SIZE(polls) : 1, -1) > 0 && polls[0].revents) {
+    if (vm->gdb) {
+        gdb_server_poll(vm->gdb, polls + polled);
+        polled += GDB_SERVER_POLLS;
+    }
+    if (vm->control) {
+        control_server_poll(vm->control, polls + polled);
+        polled += CONTROL_SERVER_POLLS;
+        timeout = control_server_timeout(vm->control);
+    }
+    if (poll(polls, polled, timeout) > 0 && polls[0].revents) {
         ssize_t taken = read(vm->wake, &count, sizeof(count));
         (void)taken;
     }
@@ -430,6 +457,8 @@ int vm_run(struct vm *vm, struct error *err)
             result = serve_requests(vm, err);
         if (vm->gdb && !result && vm_get_state(vm) != VM_ENDED)
             gdb_server_work(vm->gdb);
+        if (vm->control && !result && vm_get_state(vm) != VM_ENDED)
+            control_server_work(vm->control);
     }
     if (vm->stats >= 0) {
         int written = stats_file_write(vm->stats, vm->config.stats, vm->pc, &vm->config.board,
@@ -438,6 +467,8 @@ int vm_run(struct vm *vm, struct error *err)
     }
     if (vm->gdb)
         gdb_server_vm_ended(vm->gdb, result ? VM_STATUS_ERROR : vm->status);
+    if (vm->control)
+        control_server_vm_ended(vm->control, result ? VM_STATUS_ERROR : vm->status);
     /* The vCPUs are stopped. Devices finish what they have begun. */
     pc_pause(vm->pc);
     stop_consoles(vm);
@@ -603,6 +634,8 @@ int vm_new(struct vm **out, const struct vm_config *config, struct error *err)
         result = build_board(vm, err);
     if (!result)
         result = open_gdb(vm, err);
+    if (!result && config->control)
+        result = control_server_new(&vm->control, config->control, vm, err);
     if (!result)
         result = start_vcpu_threads(vm, err);
     if (result) {
@@ -618,6 +651,7 @@ void vm_free(struct vm *vm)
     if (!vm)
         return;
     vcpus_end(vm);
+    control_server_free(vm->control);
     gdb_server_free(vm->gdb);
     pc_free(vm->pc);
     console_free(vm->console);

@@ -67,7 +67,8 @@ struct vm_config {
     unsigned device_count;
     bool no_reboot; /* a reset ends the run with VM_STATUS_CRASHED */
     struct gdb_options gdb;
-    const char *stats; /* file for what the engine counted, stats_file.h; NULL */
+    const char *control; /* path of the control socket, control/server.h; NULL */
+    const char *stats;   /* file for what the engine counted, stats_file.h; NULL */
 };
 
 struct vm;
@@ -89,6 +90,12 @@ SILL_CHECKED int vm_run(struct vm *vm, struct error *err);
 void vm_request(struct vm *vm, enum vm_request request);
 
 enum vm_state vm_get_state(struct vm *vm); /* any thread */
+
+/* For whoever serves the VM's control requests on its control thread. */
+struct pc *vm_get_board(struct vm *vm);
+const struct vm_config *vm_get_config(struct vm *vm);
+/* Some wait that the control thread has not served yet. */
+bool vm_has_requests(struct vm *vm);
 
 /* What to type behind GDB's `target remote`; NULL without vm_config.gdb. */
 const char *vm_gdb_address(struct vm *vm);

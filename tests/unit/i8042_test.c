@@ -147,10 +147,10 @@ static void keys_are_translated_to_set_1(void **state)
     EXPECT_KEYBOARD(0x1e, 0x9e);
     assert_int_equal(f->rig.rises[KEYBOARD_IRQ], 2);
     assert_false(f->rig.level[KEYBOARD_IRQ]);
-    i8042_key(f->kbc, 0x48 | I8042_EXTENDED, true); /* up */
-    i8042_key(f->kbc, 0x48 | I8042_EXTENDED, false);
+    i8042_key(f->kbc, 0x48 | INPUT_EXTENDED, true); /* up */
+    i8042_key(f->kbc, 0x48 | INPUT_EXTENDED, false);
     EXPECT_KEYBOARD(0xe0, 0x48, 0xe0, 0xc8);
-    i8042_key(f->kbc, I8042_KEY_PAUSE, true);
+    i8042_key(f->kbc, INPUT_KEY_PAUSE, true);
     EXPECT_KEYBOARD(0xe1, 0x1d, 0x45, 0xe1, 0x9d, 0xc5);
 }
 
@@ -279,7 +279,7 @@ static void the_mouse_reports_movement(void **state)
     to_mouse(f, 0xf4);
     assert_true(f->rig.level[MOUSE_IRQ]);
     EXPECT_MOUSE(0xfa);
-    i8042_mouse(f->kbc, 5, 3, 0, I8042_MOUSE_LEFT);
+    i8042_mouse(f->kbc, 5, 3, 0, INPUT_LEFT);
     EXPECT_MOUSE(0x29, 5, 0xfd);
     i8042_mouse(f->kbc, -300, 0, 0, 0);
     EXPECT_MOUSE(0x18, 0x01, 0, 0x18, 0xd3, 0);
@@ -337,7 +337,7 @@ static void the_knock_turns_the_wheel_on(void **state)
     EXPECT_MOUSE(0xfa, 0x03);
     to_mouse(f, 0xf4);
     EXPECT_MOUSE(0xfa);
-    i8042_mouse(f->kbc, 0, 0, -1, I8042_MOUSE_MIDDLE);
+    i8042_mouse(f->kbc, 0, 0, -1, INPUT_MIDDLE);
     EXPECT_MOUSE(0x0c, 0, 0, 0xff);
 }
 

@@ -87,6 +87,8 @@ struct i8042 {
     struct clock *clock;
     struct irq_line keyboard_irq, mouse_irq;
     const struct board_events *events;
+    struct input *input;
+    struct input_sink sink;
     struct timer repeat_timer;
 
     pthread_mutex_t lock; /* a device lock in the order of bus/irq.h; guards all below */
@@ -191,6 +193,32 @@ void i8042_mouse(struct i8042 *kbc, int dx, int dy, int dz, unsigned buttons)
     }
     pthread_mutex_unlock(&kbc->lock);
 }
+
+static void sink_key(void *opaque, unsigned code, bool down)
+{
+    i8042_key(opaque, code, down);
+}
+
+static void sink_move(void *opaque, int dx, int dy, int dz, unsigned buttons)
+{
+    i8042_mouse(opaque, dx, dy, dz, buttons);
+}
+
+static bool sink_keys_taken(void *opaque)
+{
+    struct i8042 *kbc = opaque;
+
+    pthread_mutex_lock(&kbc->lock);
+    bool taken = !kbc->keyboard.codes.count && !(kbc->output_full && !kbc->output_is_mouse);
+    pthread_mutex_unlock(&kbc->lock);
+    return taken;
+}
+
+static const struct input_sink_ops sink_ops = {
+    .key = sink_key,
+    .keys_taken = sink_keys_taken,
+    .move = sink_move,
+};
 
 static uint8_t read_status(const struct i8042 *kbc)
 {
@@ -413,6 +441,8 @@ static void i8042_destroy(struct device *device)
 {
     struct i8042 *kbc = CONTAINER_OF(device, struct i8042, device);
 
+    if (kbc->input)
+        input_remove(kbc->input, &kbc->sink);
     timer_cancel_sync(&kbc->repeat_timer);
     pthread_mutex_destroy(&kbc->lock);
     free(kbc);
@@ -483,6 +513,10 @@ int i8042_new(struct i8042 **out, const struct i8042_config *config)
     timer_init(&kbc->repeat_timer, config->clock, repeat_fire, kbc);
     pthread_mutex_init(&kbc->lock, NULL);
     i8042_reset(&kbc->device);
+    kbc->input = config->input;
+    kbc->sink = (struct input_sink){.ops = &sink_ops, .opaque = kbc};
+    if (kbc->input)
+        input_add(kbc->input, &kbc->sink);
     *out = kbc;
     return 0;
 }

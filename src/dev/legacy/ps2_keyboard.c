@@ -16,7 +16,7 @@
 #define PREFIX_RELEASE 0xf0 /* set 2 */
 #define RELEASE_BIT 0x80    /* set 1 */
 
-#define KEY_COUNT 0x100 /* codes with I8042_EXTENDED; Pause is never down */
+#define KEY_COUNT 0x100 /* codes with INPUT_EXTENDED; Pause is never down */
 #define LONGEST_SEQUENCE 8
 
 #define TYPEMATIC_DEFAULT 0x2b /* 500 ms, then 10.9 a second */
@@ -75,11 +75,11 @@ static void send_key(struct ps2_keyboard *keyboard, unsigned key, bool down)
     static const uint8_t pause_set2[] = {PREFIX_PAUSE,   0x14, 0x77,           PREFIX_PAUSE,
                                          PREFIX_RELEASE, 0x14, PREFIX_RELEASE, 0x77};
     bool set2 = keyboard->scan_code_set == 2;
-    uint8_t code = key & ~I8042_EXTENDED;
+    uint8_t code = key & ~INPUT_EXTENDED;
 
     if (ps2_queue_room(&keyboard->codes) < LONGEST_SEQUENCE)
         return;
-    if (key == I8042_KEY_PAUSE) {
+    if (key == INPUT_KEY_PAUSE) {
         const uint8_t *bytes = set2 ? pause_set2 : pause_set1;
         size_t count = set2 ? sizeof(pause_set2) : sizeof(pause_set1);
 
@@ -87,7 +87,7 @@ static void send_key(struct ps2_keyboard *keyboard, unsigned key, bool down)
             ps2_queue_push(&keyboard->codes, bytes[i]);
         return;
     }
-    if (key & I8042_EXTENDED)
+    if (key & INPUT_EXTENDED)
         ps2_queue_push(&keyboard->codes, PREFIX_EXTENDED);
     if (!set2) {
         ps2_queue_push(&keyboard->codes, code | (down ? 0 : RELEASE_BIT));
@@ -114,9 +114,9 @@ void ps2_keyboard_key(struct ps2_keyboard *keyboard, unsigned code, bool down, u
 {
     uint8_t *byte, bit;
 
-    if (!keyboard->scanning || code > I8042_KEY_PAUSE || !(code & ~I8042_EXTENDED))
+    if (!keyboard->scanning || code > INPUT_KEY_PAUSE || !(code & ~INPUT_EXTENDED))
         return;
-    if (code == I8042_KEY_PAUSE) {
+    if (code == INPUT_KEY_PAUSE) {
         if (down)
             send_key(keyboard, code, true);
         return;

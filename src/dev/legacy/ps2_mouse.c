@@ -27,7 +27,7 @@
 #define ID_PLAIN 0x00
 #define ID_WHEEL 0x03
 
-#define BUTTON_MASK (I8042_MOUSE_LEFT | I8042_MOUSE_RIGHT | I8042_MOUSE_MIDDLE)
+#define BUTTON_MASK (INPUT_LEFT | INPUT_RIGHT | INPUT_MIDDLE)
 
 enum command {
     COMMAND_SCALING_1_1 = 0xe6,
@@ -133,9 +133,9 @@ static void listen_for_knock(struct ps2_mouse *mouse, uint8_t rate)
 static void push_status(struct ps2_mouse *mouse)
 {
     /* Here the buttons go left, middle, right from bit 2 down. */
-    uint8_t status = (mouse->buttons & I8042_MOUSE_LEFT ? 4 : 0) |
-                     (mouse->buttons & I8042_MOUSE_MIDDLE ? 2 : 0) |
-                     (mouse->buttons & I8042_MOUSE_RIGHT ? 1 : 0);
+    uint8_t status = (mouse->buttons & INPUT_LEFT ? 4 : 0) |
+                     (mouse->buttons & INPUT_MIDDLE ? 2 : 0) |
+                     (mouse->buttons & INPUT_RIGHT ? 1 : 0);
 
     status |= mouse->scaling << 4 | mouse->reporting << 5 | mouse->remote << 6;
     ps2_queue_push(&mouse->replies, status);
