@@ -8,6 +8,7 @@
 
 #include "boot/layout.h"
 #include "vm/config.h"
+#include "vm/firmware.h"
 
 #define DEFAULT_MEMORY (512 * MIB)
 /* Two typing mistakes are forgiven when suggesting a word. */
@@ -188,11 +189,16 @@ static int take_vga(struct run_options *options, char *value, struct error *err)
     return error_set(err, -EINVAL, "there is no display adapter '%s': use none or std", value);
 }
 
+static int take_firmware(struct run_options *options, char *value, struct error *err)
+{
+    return firmware_parse(&options->vm.board, value, err);
+}
+
 static int refuse_firmware(struct run_options *options, char *value, struct error *err)
 {
     return error_set(err, -EINVAL,
-                     "this version boots no firmware, CD-ROM or floppy: boot a kernel with "
-                     "--kernel, disks are given with --disk");
+                     "this version has no CD-ROM or floppy: boot a kernel with --kernel, disks are "
+                     "given with --disk");
 }
 
 static int take_no_reboot(struct run_options *options, char *value, struct error *err)
@@ -261,6 +267,9 @@ static const struct option {
      "discard=on|off, aio=auto|io_uring|thread,\n"
      "cache=writeback|writethrough|unsafe, serial=TEXT;\n"
      "a comma in FILE is written twice"},
+    {"firmware", "uefi[,vars=FILE]", false, take_firmware,
+     "what starts the VM without --kernel; vars: keep UEFI's\n"
+     "settings in FILE, else they end with the VM"},
     {"console", "CONSOLE", false, take_console, "where COM1 goes, stdio by default, see below"},
     {"device", "NAME[,key=value]", true, take_device, "one more device, see below"},
     {"net", "NET[,key=value]", true, take_net,
@@ -295,7 +304,6 @@ static const struct option {
     {"no-reboot", NULL, false, take_no_reboot, "a reset by the guest ends the run with status 2"},
     {"dry-run", NULL, false, take_dry_run, "build the VM and load the kernel, then end"},
     {"quiet", NULL, false, take_quiet, "do not say which engine is used and why"},
-    {"firmware", "FILE", false, refuse_firmware, NULL},
     {"cdrom", "FILE", true, refuse_firmware, NULL},
     {"floppy", "FILE", true, refuse_firmware, NULL},
 };
@@ -416,10 +424,13 @@ static int check_together(const struct run_options *options, struct error *err)
                          board->initrd);
     if (!board->kernel && board->append)
         return error_set(err, -EINVAL, "--append needs a kernel to read it: add --kernel FILE");
-    if (!board->kernel)
+    if (board->kernel && board->firmware)
+        return error_set(err, -EINVAL,
+                         "--kernel and --firmware are two ways to start: leave one of them out");
+    if (!board->kernel && !board->firmware)
         return error_set(err, -EINVAL,
                          "there is nothing to boot: add --kernel FILE with a Linux bzImage, an ELF "
-                         "kernel with a PVH note or a multiboot kernel");
+                         "kernel with a PVH note or a multiboot kernel, or --firmware uefi");
     return config_check(&options->vm, err);
 }
 

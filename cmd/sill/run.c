@@ -46,6 +46,10 @@ int command_run(int argc, char **argv)
         goto fail;
     if (!options->quiet)
         fprintf(stderr, "sill: engine %s: %s\n", choice.ops->name, choice.reason);
+    if (!options->quiet && options->vm.board.firmware == PC_FIRMWARE_UEFI &&
+        !options->vm.board.uefi_vars)
+        fprintf(stderr, "sill: UEFI settings end with this VM; --firmware uefi,vars=FILE keeps "
+                        "them\n");
     options->vm.board.engine = choice.ops;
     options->vm.board.engine_cpuid = &choice.info.supported;
 

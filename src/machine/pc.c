@@ -90,6 +90,7 @@ static int add_memory_and_engine(struct pc *pc, struct error *err)
     if (result)
         return result;
 
+    pc_uefi_limit_cpuid(pc, &engine.cpuid);
     const struct x86_cpuid_leaf *sizes = x86_cpuid_find(&engine.cpuid, CPUID_ADDRESS_SIZES, 0);
     unsigned phys_bits = sizes ? sizes->eax & 0xff : 36; /* 36: what PAE always could */
     result = layout_init(&pc->layout, config->memory, phys_bits, err);
@@ -101,6 +102,8 @@ static int add_memory_and_engine(struct pc *pc, struct error *err)
     if (!result && pc->layout.ram_above_4g)
         result = memory_add(&pc->memory, LAYOUT_RAM_ABOVE_BASE, pc->layout.ram_above_4g, 0,
                             "ram-high", err);
+    if (!result)
+        result = pc_add_uefi_memory(pc, err);
     if (!result)
         result = config->engine->vm_create(&pc->engine_vm, &engine, err);
     return result;
@@ -439,6 +442,7 @@ static int (*const build_steps[])(struct pc *pc, struct error *err) = {
     add_fw_cfg,
     add_pci,
     pc_add_display,
+    pc_add_uefi_flash,
     add_disks,
     pc_add_nets,
     add_extras,
@@ -489,6 +493,7 @@ void pc_free(struct pc *pc)
     input_free(pc->input);
     bus_done(&pc->bus);
     memory_done(&pc->memory);
+    uefi_store_close(&pc->uefi_store);
     free(pc);
 }
 

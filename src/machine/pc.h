@@ -56,6 +56,11 @@ struct pc_extra {
     struct char_backend *backend; /* PC_DEBUGCON, PC_VIRTIO_CONSOLE; NULL: output vanishes */
 };
 
+enum pc_firmware {
+    PC_FIRMWARE_NONE, /* direct boot */
+    PC_FIRMWARE_UEFI,
+};
+
 /* Everything it points to outlives the board. */
 struct pc_config {
     const char *name; /* of the VM, for SMBIOS */
@@ -68,6 +73,9 @@ struct pc_config {
     const char *cpu_model;
     uint64_t memory;
     bool huge_pages;
+
+    enum pc_firmware firmware;
+    const char *uefi_vars; /* file for UEFI's variables; NULL: they end with the VM */
 
     /* Direct boot, boot/boot.h. Without a kernel the CPU starts at its reset vector. */
     const char *kernel;

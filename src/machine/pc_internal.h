@@ -14,6 +14,7 @@
 #include "dev/pci/pci_host.h"
 #include "machine/gsi.h"
 #include "machine/pc.h"
+#include "machine/uefi_store.h"
 
 /* The board's own devices, disks, network cards and extras. */
 #define PC_MAX_DEVICES (24 + PC_MAX_DISKS + PC_MAX_NETS + PC_MAX_EXTRAS)
@@ -44,6 +45,10 @@ struct pc {
     struct display *display;
     struct input *input;
 
+    struct uefi_store uefi_store;
+    gpa_t uefi_flash_base;
+    uint64_t uefi_flash_size;
+
     char disk_name[PC_MAX_DISKS][16];
     char net_name[PC_MAX_NETS][16];
     char extra_name[PC_MAX_EXTRAS][24];
@@ -54,14 +59,18 @@ void pc_add_device(struct pc *pc, struct device *device); /* takes it over */
 int pc_out_of_memory(struct error *err);                  /* -ENOMEM and a sentence */
 struct irq_line pc_isa_line(struct pc *pc, unsigned irq); /* of the ISA interrupt `irq` */
 
-/* pc.c: takes the device over. */
-void pc_add_device(struct pc *pc, struct device *device);
-
 /* pc_net.c: build step. */
 SILL_CHECKED int pc_add_nets(struct pc *pc, struct error *err);
 
 /* pc_display.c: a build step. */
 int pc_add_display(struct pc *pc, struct error *err);
+
+/* pc_uefi.c: the firmware's ROM and flash, before the engine's VM exists; and the flash device.
+ * All do nothing with another firmware. */
+SILL_CHECKED int pc_add_uefi_memory(struct pc *pc, struct error *err);
+SILL_CHECKED int pc_add_uefi_flash(struct pc *pc, struct error *err);
+/* Makes the CPU model one that the firmware copes with. */
+void pc_uefi_limit_cpuid(const struct pc *pc, struct x86_cpuid *cpuid);
 
 /* pc_io.c */
 struct engine_callbacks pc_engine_callbacks(struct pc *pc);

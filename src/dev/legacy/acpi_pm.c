@@ -224,18 +224,20 @@ static enum bus_result block_write(void *opaque, uint64_t offset, unsigned size,
     unsigned in_register = offset % 4;
     uint32_t mask = ~0u >> (32 - 8 * size) << 8 * in_register;
     uint32_t data = (uint32_t)value << 8 * in_register;
-    bool known, sleep, off;
+    unsigned type;
+    bool known, sleep;
 
     if (in_register + size > 4)
         return BUS_ERROR;
     pthread_mutex_lock(&pm->lock);
     known = write_block(pm, offset - in_register, data, mask);
     sleep = offset - in_register == PM1_CNT && (data & mask & CNT_SLP_EN);
-    off = (pm->pm1_control & CNT_SLP_TYP) == ACPI_PM_SLP_TYP_S5 << CNT_SLP_TYP_SHIFT;
+    type = (pm->pm1_control & CNT_SLP_TYP) >> CNT_SLP_TYP_SHIFT;
     update_sci(pm);
     pthread_mutex_unlock(&pm->lock);
 
-    if (sleep && off)
+    /* On an ICH9 type 0 means to stay on, so that asking for it has no use but OVMF's. */
+    if (sleep && (type == ACPI_PM_SLP_TYP_S5 || type == ACPI_PM_SLP_TYP_VIRTUAL_OFF))
         board_power_off(pm->events);
     else if (sleep)
         log_guest(pm->device.name, "sleep state that the board does not have");

@@ -23,6 +23,7 @@
 #define ACPI_PM_CMD_ENABLE 2
 #define ACPI_PM_CMD_DISABLE 3
 #define ACPI_PM_SLP_TYP_S5 7
+#define ACPI_PM_SLP_TYP_VIRTUAL_OFF 0 /* what firmware for virtual machines takes for S5 */
 #define ACPI_PM_GPE_COUNT 64
 
 struct acpi_pm;

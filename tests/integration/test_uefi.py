@@ -1,0 +1,165 @@
+"""UEFI firmware: Debian's OVMF to its shell, boot loaders from an EFI system partition, and variables
+that last."""
+
+import os
+import re
+import signal
+import struct
+import subprocess
+
+import pytest
+
+from conftest import sill, spawn
+
+OVMF_VARS = "/usr/share/OVMF/OVMF_VARS_4M.fd"
+GUID = "01234567-89ab-cdef-0123-456789abcdef"
+
+
+def uefi(*args, vars_file=None):
+    firmware = "uefi" if vars_file is None else f"uefi,vars={vars_file}"
+    return spawn("run", "--engine", "dbt", "--quiet", "--firmware", firmware, "--memory", "256M", *args)
+
+
+def plain(text):
+    """What a terminal shows of it, without the control sequences that OVMF sends around it."""
+    return re.sub(r"\x1b\[[0-9;=]*[A-Za-z]", "", text).replace("\r", "")
+
+
+def to_shell(child):
+    child.expect_exact("UEFI Interactive Shell")
+    child.expect_exact("startup.nsh")
+    child.send(" ")
+    child.expect_exact("Shell> ")
+
+
+def in_shell(child, command):
+    """Types a command and returns what it prints."""
+    child.send(command + "\r")
+    child.expect_exact("\r\n")
+    child.expect_exact("Shell> ")
+    return plain(child.before)
+
+
+def shut_down(child):
+    child.send("reset -s\r")
+    child.wait()
+    return child.exitstatus
+
+
+def make_esp(path, files, mebibytes=8):
+    """A FAT file system without a partition table, with `files`: path in it to contents."""
+    path.write_bytes(bytes(mebibytes << 20))
+    subprocess.run(["mformat", "-i", path, "-h", "16", "-s", "63", "-T", str(mebibytes << 11), "::"],
+                   check=True)
+    made = set()
+    for name, contents in files.items():
+        parts = name.split("/")[:-1]
+        for depth in range(1, len(parts) + 1):
+            folder = "/".join(parts[:depth])
+            if folder not in made:
+                subprocess.run(["mmd", "-i", path, f"::/{folder}"], check=True)
+                made.add(folder)
+        subprocess.run(["mcopy", "-i", path, "-", f"::/{name}"], input=contents, check=True)
+    return path
+
+
+def variables(store):
+    """Names and values of the variables in a store file that are valid; fails if it is broken.
+
+    UEFI PI specification volume 3, 3.2.1 (firmware volume header) and EDK II's VariableFormat.h.
+    """
+    data = store.read_bytes()
+    assert len(data) == os.path.getsize(OVMF_VARS)
+    assert data[0x28:0x2c] == b"_FVH"
+    header_size = struct.unpack_from("<H", data, 0x30)[0]
+    assert sum(struct.unpack_from(f"<{header_size // 2}H", data)) & 0xffff == 0
+    size = struct.unpack_from("<I", data, header_size + 16)[0]
+    found, at = {}, header_size + 28
+    while struct.unpack_from("<H", data, at)[0] == 0x55aa:
+        state, name_size, data_size = data[at + 2], *struct.unpack_from("<II", data, at + 36)
+        assert at + 60 + name_size + data_size <= header_size + size
+        name = data[at + 60:at + 60 + name_size].decode("utf-16le").rstrip("\0")
+        value = data[at + 60 + name_size:at + 60 + name_size + data_size]
+        if state & 0xc0 == 0 and state & 1:  # whole, and not deleted: each step clears a bit
+            found[name] = value
+        at += (60 + name_size + data_size + 3) & ~3
+    return found
+
+
+@pytest.mark.parametrize("cpus", [1, 2, 4])
+def test_shell_and_power_off(cpus):
+    child = uefi("--cpus", str(cpus))
+    to_shell(child)
+    assert "UEFI v2.70" in in_shell(child, "ver")
+    assert shut_down(child) == 0
+
+
+def test_settings_last(tmp_path):
+    store = tmp_path / "vars.fd"
+    child = uefi(vars_file=store)
+    to_shell(child)
+    in_shell(child, f'setvar Sill -guid {GUID} -bs -rt -nv =S"lasting"')
+    assert shut_down(child) == 0
+    assert variables(store)["Sill"] == b"lasting"
+
+    child = uefi(vars_file=store)
+    to_shell(child)
+    assert "6C 61 73 74 69 6E 67" in in_shell(child, f"setvar Sill -guid {GUID}")
+    assert shut_down(child) == 0
+
+
+def test_variables_survive_a_kill(tmp_path):
+    """What the guest saw stored is there after the process was killed amid further writes."""
+    store = tmp_path / "vars.fd"
+    script = (f'for %i run (1 4000)\r\nsetvar Sill%i -guid {GUID} -bs -rt -nv =S"value %i"\r\n'
+              "echo stored %i.\r\nendfor\r\n")
+    esp = make_esp(tmp_path / "esp.img", {"startup.nsh": script.encode()})
+    for stop in (3, 40):
+        store.unlink(missing_ok=True)
+        child = uefi("--disk", esp, vars_file=store)
+        child.expect_exact(f"stored {stop}.")
+        child.kill(signal.SIGKILL)
+        child.wait()
+        found = variables(store)
+        for i in range(1, stop + 1):
+            assert found[f"Sill{i}"] == b"value %d" % i
+
+    child = uefi(vars_file=store)
+    to_shell(child)
+    assert "76 61 6C 75 65 20 34 30" in in_shell(child, f"setvar Sill40 -guid {GUID}")
+    assert shut_down(child) == 0
+
+
+def test_store_is_not_shared(tmp_path):
+    store = tmp_path / "vars.fd"
+    child = uefi(vars_file=store)
+    child.expect_exact("UEFI Interactive Shell")
+    second = sill("run", "--engine", "dbt", "--firmware", f"uefi,vars={store}", "--dry-run")
+    assert second.returncode == 1
+    assert str(store) in second.stderr and "in use" in second.stderr
+    child.close(force=True)
+
+
+@pytest.mark.parametrize("contents,culprit", [
+    (b"", "0 bytes"),
+    (bytes(540672), "does not begin"),
+    (b"x" * 99999, "99999 bytes"),
+], ids=["empty", "zeroes", "short"])
+def test_broken_store_is_refused(tmp_path, contents, culprit):
+    store = tmp_path / "vars.fd"
+    store.write_bytes(contents)
+    done = sill("run", "--engine", "dbt", "--firmware", f"uefi,vars={store}", "--dry-run")
+    assert done.returncode == 1
+    assert str(store) in done.stderr and culprit in done.stderr
+    assert store.read_bytes() == contents
+
+
+def test_store_that_cannot_be_made(tmp_path):
+    store = tmp_path / "missing/vars.fd"
+    done = sill("run", "--engine", "dbt", "--firmware", f"uefi,vars={store}", "--dry-run")
+    assert done.returncode == 1
+    assert str(store) in done.stderr
+    done = sill("run", "--engine", "dbt", "--firmware", f"uefi,vars={tmp_path}", "--dry-run")
+    assert done.returncode == 1
+    assert "no regular file" in done.stderr
+    assert not list(tmp_path.iterdir())
