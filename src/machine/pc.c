@@ -276,6 +276,12 @@ static int memory_changed(void *opaque, gpa_t gpa, uint64_t size, struct error *
     return pc->config.engine->memory_changed(pc->engine_vm, gpa, size, err);
 }
 
+static void ask_remap(void *opaque)
+{
+    struct pc *pc = opaque;
+    board_remap(&pc->config.events);
+}
+
 /* Direct boot has no firmware to place ECAM and the ACPI block, so they start where the tables say
  * they are. */
 static int add_pci(struct pc *pc, struct error *err)
@@ -295,6 +301,7 @@ static int add_pci(struct pc *pc, struct error *err)
     if (result)
         return result;
     pc_add_device(pc, pci_host_device(pc->pci_host));
+    pci_host_bus(pc->pci_host)->remap = (struct pci_remap){pc, ask_remap, memory_changed};
 
     struct lpc_config lpc_config = {
         .initial_pm_base = direct_boot ? ACPI_PM_DEFAULT_BASE : 0,
@@ -569,6 +576,11 @@ int pc_reset(struct pc *pc, struct error *err)
                       pc->config.engine->name, i, strerror(-result));
     }
     return result;
+}
+
+int pc_remap(struct pc *pc, struct error *err)
+{
+    return pci_bus_remap(pci_host_bus(pc->pci_host), err);
 }
 
 int pc_start(struct pc *pc, struct error *err)

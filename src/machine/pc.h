@@ -105,6 +105,9 @@ void pc_free(struct pc *pc);
  * stopped. */
 SILL_CHECKED int pc_reset(struct pc *pc, struct error *err);
 
+/* After events.remap: while paused or before pc_start(), vCPUs stopped. */
+SILL_CHECKED int pc_remap(struct pc *pc, struct error *err);
+
 /* The devices and VM time; vCPUs stopped. Started once; pausing what is paused and resuming what
  * runs does nothing. */
 SILL_CHECKED int pc_start(struct pc *pc, struct error *err);

@@ -29,6 +29,8 @@ void memory_init(struct memory *mem, unsigned options)
 void memory_done(struct memory *mem)
 {
     for (unsigned i = 0; i < mem->slot_count; i++) {
+        if (mem->slot[i].borrowed)
+            continue;
         munmap(mem->slot[i].host, mem->slot[i].size);
         close(mem->slot[i].fd);
     }
@@ -107,6 +109,16 @@ static int check_slot(const struct memory *mem, gpa_t gpa, uint64_t size, const 
     return 0;
 }
 
+static void insert_slot(struct memory *mem, const struct memory_slot *slot)
+{
+    unsigned at = mem->slot_count;
+    while (at > 0 && mem->slot[at - 1].gpa > slot->gpa)
+        at--;
+    memmove(&mem->slot[at + 1], &mem->slot[at], (mem->slot_count - at) * sizeof(mem->slot[0]));
+    mem->slot[at] = *slot;
+    mem->slot_count++;
+}
+
 static int add(struct memory *mem, gpa_t gpa, uint64_t size, unsigned banks, unsigned flags,
                const char *name, struct error *err)
 {
@@ -130,13 +142,9 @@ static int add(struct memory *mem, gpa_t gpa, uint64_t size, unsigned banks, uns
     if (mem->huge_pages && !(flags & MEMORY_READONLY))
         madvise(host, size, MADV_HUGEPAGE);
 
-    unsigned at = mem->slot_count;
-    while (at > 0 && mem->slot[at - 1].gpa > gpa)
-        at--;
-    memmove(&mem->slot[at + 1], &mem->slot[at], (mem->slot_count - at) * sizeof(mem->slot[0]));
-    mem->slot[at] =
-        (struct memory_slot){.gpa = gpa, .size = size, .host = host, .flags = flags, .fd = fd};
-    mem->slot_count++;
+    const struct memory_slot slot = {
+        .gpa = gpa, .size = size, .host = host, .flags = flags, .fd = fd};
+    insert_slot(mem, &slot);
     return 0;
 
 fail:
@@ -156,6 +164,59 @@ int memory_add_banks(struct memory *mem, gpa_t gpa, uint64_t size, unsigned bank
                      struct error *err)
 {
     return add(mem, gpa, size, banks, 0, name, err);
+}
+
+int memory_block_init(struct memory_block *block, uint64_t size, const char *name,
+                      struct error *err)
+{
+    int fd = memfd_create(name, MFD_CLOEXEC);
+    if (fd < 0)
+        return error_set(err, -errno, "%s: cannot create guest memory: %s", name, strerror(errno));
+    uint8_t *host = MAP_FAILED;
+    if (ftruncate(fd, (off_t)size) || (host = map_aligned(fd, 0, size)) == MAP_FAILED) {
+        int ret = error_set(err, -errno, "%s: this host cannot give %" PRIu64 " KiB of memory: %s",
+                            name, (uint64_t)(size / KIB), strerror(errno));
+        close(fd);
+        return ret;
+    }
+    *block = (struct memory_block){.name = name, .size = size, .host = host, .fd = fd};
+    return 0;
+}
+
+void memory_block_done(struct memory_block *block)
+{
+    if (!block->host)
+        return;
+    munmap(block->host, block->size);
+    close(block->fd);
+    *block = (struct memory_block){0};
+}
+
+int memory_map(struct memory *mem, struct memory_block *block, gpa_t gpa, struct error *err)
+{
+    int ret = check_slot(mem, gpa, block->size, block->name, err);
+    if (ret)
+        return ret;
+    ret = grow_page_flags(mem, gpa + block->size);
+    if (ret)
+        return error_set(err, ret, "%s: no memory for the flags of its pages", block->name);
+    const struct memory_slot slot = {
+        .gpa = gpa, .size = block->size, .host = block->host, .fd = block->fd, .borrowed = true};
+    insert_slot(mem, &slot);
+    block->mapped = true;
+    block->gpa = gpa;
+    return 0;
+}
+
+void memory_unmap(struct memory *mem, struct memory_block *block)
+{
+    for (unsigned i = 0; i < mem->slot_count && block->mapped; i++) {
+        if (mem->slot[i].host != block->host)
+            continue;
+        mem->slot_count--;
+        memmove(&mem->slot[i], &mem->slot[i + 1], (mem->slot_count - i) * sizeof(mem->slot[0]));
+        block->mapped = false;
+    }
 }
 
 /* The slot that starts at `gpa`, hidden or not. */

@@ -26,6 +26,17 @@ struct memory_slot {
     _Atomic unsigned flags;
     int fd; /* memfd behind it */
     uint64_t fd_offset;
+    bool borrowed; /* from a struct memory_block */
+};
+
+/* RAM that belongs to a device, which the guest moves and hides: a frame buffer. */
+struct memory_block {
+    const char *name;
+    uint64_t size;
+    uint8_t *host; /* the device's address of it, wherever the guest sees it */
+    int fd;
+    bool mapped;
+    gpa_t gpa; /* while mapped */
 };
 
 /* Called, on the writer's thread, after something other than a vCPU wrote guest memory that an
@@ -71,6 +82,16 @@ SILL_CHECKED int memory_show_bank(struct memory *mem, gpa_t gpa, unsigned bank);
  * all within one slot. */
 SILL_CHECKED int memory_write_bank(struct memory *mem, gpa_t gpa, unsigned bank, const void *from,
                                    uint64_t length);
+
+/* Zeroed memory of a device's, seen by no guest yet. -ENOMEM. */
+SILL_CHECKED int memory_block_init(struct memory_block *block, uint64_t size, const char *name,
+                                   struct error *err);
+/* It is not mapped. Right also for one that is all zero. */
+void memory_block_done(struct memory_block *block);
+/* Makes it a slot, and takes it out again; as memory_add(). Engines then need to be told. */
+SILL_CHECKED int memory_map(struct memory *mem, struct memory_block *block, gpa_t gpa,
+                            struct error *err);
+void memory_unmap(struct memory *mem, struct memory_block *block);
 
 /* Changes the flags of the slot that starts at `gpa`. Any thread; engines then need to be told,
  * with engine_ops.memory_changed(), and until that is done vCPUs may see the old ones. */

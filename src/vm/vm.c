@@ -126,6 +126,11 @@ static void guest_crashed(void *opaque)
     guest_request(opaque, VM_REQUEST_CRASH);
 }
 
+static void guest_remap(void *opaque)
+{
+    guest_request(opaque, VM_REQUEST_REMAP);
+}
+
 static void guest_exit(void *opaque, int status)
 {
     struct vm *vm = opaque;
@@ -301,6 +306,19 @@ static int act_reset(struct vm *vm, struct error *err)
     return result;
 }
 
+static int act_remap_paused(struct vm *vm, struct error *err)
+{
+    return pc_remap(vm->pc, err);
+}
+
+static int act_remap(struct vm *vm, struct error *err)
+{
+    pc_pause(vm->pc);
+    int result = pc_remap(vm->pc, err);
+    pc_resume(vm->pc);
+    return result;
+}
+
 /* A file that cannot be written now is a reason to complain at the end, not to end. */
 static int act_stats(struct vm *vm, struct error *err)
 {
@@ -320,6 +338,7 @@ static const struct transition {
     [VM_CREATED] =
         {
             [VM_REQUEST_QUIT] = {act_end, VM_ENDED},
+            [VM_REQUEST_REMAP] = {act_remap_paused, VM_CREATED},
             [VM_REQUEST_START] = {act_start, VM_RUNNING},
         },
     [VM_RUNNING] =
@@ -330,6 +349,7 @@ static const struct transition {
             [VM_REQUEST_POWER_OFF] = {act_end, VM_ENDED},
             [VM_REQUEST_QUIT] = {act_end, VM_ENDED},
             [VM_REQUEST_RESET] = {act_reset, VM_RUNNING},
+            [VM_REQUEST_REMAP] = {act_remap, VM_RUNNING},
             [VM_REQUEST_PAUSE] = {act_pause, VM_PAUSED},
             [VM_REQUEST_HOLD] = {act_pause, VM_HELD},
             [VM_REQUEST_STATS] = {act_stats, VM_RUNNING},
@@ -342,6 +362,7 @@ static const struct transition {
             [VM_REQUEST_POWER_OFF] = {act_end, VM_ENDED},
             [VM_REQUEST_QUIT] = {act_end, VM_ENDED},
             [VM_REQUEST_RESET] = {act_reset_paused, VM_PAUSED},
+            [VM_REQUEST_REMAP] = {act_remap_paused, VM_PAUSED},
             [VM_REQUEST_RESUME] = {act_resume, VM_RUNNING},
             [VM_REQUEST_HOLD] = {act_pause, VM_HELD},
             [VM_REQUEST_STATS] = {act_stats, VM_PAUSED},
@@ -354,6 +375,7 @@ static const struct transition {
             [VM_REQUEST_POWER_OFF] = {act_end, VM_ENDED},
             [VM_REQUEST_QUIT] = {act_end, VM_ENDED},
             [VM_REQUEST_RESET] = {act_reset_paused, VM_HELD},
+            [VM_REQUEST_REMAP] = {act_remap_paused, VM_HELD},
             [VM_REQUEST_LET_GO] = {act_resume, VM_RUNNING},
             [VM_REQUEST_STATS] = {act_stats, VM_HELD},
         },
@@ -593,6 +615,7 @@ static int build_board(struct vm *vm, struct error *err)
         .reset = guest_reset,
         .power_off = guest_power_off,
         .crashed = guest_crashed,
+        .remap = guest_remap,
         .exit = guest_exit,
     };
     int result = pc_new(&vm->pc, board, err);

@@ -37,6 +37,7 @@ enum vm_request {
     VM_REQUEST_POWER_OFF, /* the guest powers off */
     VM_REQUEST_QUIT,      /* the user ends the run */
     VM_REQUEST_RESET,
+    VM_REQUEST_REMAP, /* a PCI function's memory moved */
     VM_REQUEST_START,
     VM_REQUEST_PAUSE,
     VM_REQUEST_RESUME,

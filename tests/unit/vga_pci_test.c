@@ -177,6 +177,50 @@ static void the_picture_moves_within_a_larger_one(void **state)
     assert_int_equal(r->frame.rect[0].x, 0);
 }
 
+static void video_memory_is_mapped_where_the_guest_puts_it(void **state)
+{
+    struct vga_rig *r = *state;
+
+    put_linear(r, 8, 4, 0x12345678);
+    assert_int_equal(r->remaps, 1); /* decoding was switched on */
+    assert_null(memory_find(&r->memory, VRAM_BASE));
+    assert_int_equal(pci_bus_remap(&r->pci, NULL), 0);
+    uint8_t *host = memory_host(&r->memory, VRAM_BASE, VRAM_SIZE, true);
+    assert_non_null(host);
+    assert_int_equal(host[8], 0x78);
+    assert_int_equal(r->changes, 1);
+    assert_int_equal(r->changed[0], VRAM_BASE);
+
+    set_mode(r, 320, 200, 8);
+    host[320] = 0x21;
+    vga_look(r);
+    assert_int_equal(vga_pixel(r, 0, 1), dac_colour(0x21));
+
+    pci_config_write(&r->pci, VGA_DEVFN, PCI_BAR0, 4, VRAM_BASE + VRAM_SIZE);
+    assert_int_equal(r->remaps, 2);
+    assert_int_equal(pci_bus_remap(&r->pci, NULL), 0);
+    assert_null(memory_find(&r->memory, VRAM_BASE));
+    assert_ptr_equal(memory_host(&r->memory, VRAM_BASE + VRAM_SIZE, 1, true), host);
+    assert_int_equal(r->changes, 3);
+
+    pci_config_write(&r->pci, VGA_DEVFN, PCI_COMMAND, 2, 0);
+    assert_int_equal(pci_bus_remap(&r->pci, NULL), 0);
+    assert_int_equal(r->memory.slot_count, 0);
+    assert_int_equal(pci_bus_remap(&r->pci, NULL), 0);
+    assert_int_equal(r->changes, 4);
+}
+
+static void video_memory_does_not_cover_other_memory(void **state)
+{
+    struct vga_rig *r = *state;
+
+    assert_int_equal(memory_add(&r->memory, VRAM_BASE + 0x1000, 0x1000, 0, "ram", NULL), 0);
+    assert_int_equal(pci_bus_remap(&r->pci, NULL), 0);
+    assert_int_equal(r->memory.slot_count, 1);
+    put_linear(r, 0, 1, 0x5a); /* the region serves */
+    assert_int_equal(mmio_read(&r->rig, VRAM_BASE, 1), 0x5a);
+}
+
 static void the_window_shows_a_bank(void **state)
 {
     struct vga_rig *r = *state;
@@ -272,6 +316,8 @@ int main(void)
         TEST(versions_and_capabilities_can_be_asked_for),
         TEST(each_depth_has_its_pixels),
         TEST(the_picture_moves_within_a_larger_one),
+        TEST(video_memory_is_mapped_where_the_guest_puts_it),
+        TEST(video_memory_does_not_cover_other_memory),
         TEST(the_window_shows_a_bank),
         TEST(a_mode_begins_black_unless_memory_is_to_be_kept),
         TEST(impossible_geometry_is_made_to_fit),

@@ -22,7 +22,24 @@ struct vga_rig {
     struct device *device;
     struct display_viewer viewer;
     struct display_frame frame; /* of the latest vga_look() */
+    unsigned remaps;            /* asked for */
+    gpa_t changed[4];           /* where the engine was told of changed memory */
+    unsigned changes;
 };
+
+static inline void vga_remap_asked(void *opaque)
+{
+    ((struct vga_rig *)opaque)->remaps++;
+}
+
+static inline int vga_memory_changed(void *opaque, gpa_t gpa, uint64_t size, struct error *err)
+{
+    struct vga_rig *r = opaque;
+
+    assert_int_equal(size, VRAM_SIZE);
+    r->changed[r->changes++ % ARRAY_SIZE(r->changed)] = gpa;
+    return 0;
+}
 
 static inline void vga_rig_init(struct vga_rig *r)
 {
@@ -31,6 +48,7 @@ static inline void vga_rig_init(struct vga_rig *r)
     rig_init(&r->rig);
     memory_init(&r->memory, 0);
     pci_bus_init(&r->pci, &r->rig.bus, &r->memory, &no_messages);
+    r->pci.remap = (struct pci_remap){r, vga_remap_asked, vga_memory_changed};
     assert_int_equal(display_new(&r->display), 0);
     const struct vga_pci_config config = {
         .name = "vga",

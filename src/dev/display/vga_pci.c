@@ -23,20 +23,21 @@
 struct vga_pci {
     struct pci_device pci;
     struct vga vga;
-    uint8_t *vram;
+    struct memory_block vram;
     struct display *display;
     uint8_t edid[EDID_SIZE];
 };
 
 /* ---- BARs ---- */
 
+/* Until the memory is mapped, and where it cannot be. */
 static enum bus_result memory_read_bar(void *opaque, uint64_t offset, unsigned size,
                                        uint64_t *value)
 {
     struct vga_pci *dev = opaque;
 
     *value = 0;
-    memcpy(value, dev->vram + offset, size);
+    memcpy(value, dev->vram.host + offset, size);
     return BUS_OK;
 }
 
@@ -45,7 +46,7 @@ static enum bus_result memory_write_bar(void *opaque, uint64_t offset, unsigned 
 {
     struct vga_pci *dev = opaque;
 
-    memcpy(dev->vram + offset, &value, size);
+    memcpy(dev->vram.host + offset, &value, size);
     return BUS_OK;
 }
 
@@ -111,7 +112,7 @@ static void destroy(struct device *device)
     vga_detach(&dev->vga, dev->pci.bus->bus);
     pci_device_done(&dev->pci);
     vga_done(&dev->vga);
-    free(dev->vram);
+    memory_block_done(&dev->vram);
     free(dev);
 }
 
@@ -161,15 +162,17 @@ int vga_pci_new(struct device **out, const struct vga_pci_config *config, struct
     pci_device_init(&dev->pci, config->bus, NULL, &ident);
     edid_fill(dev->edid, PREFERRED_WIDTH, PREFERRED_HEIGHT);
 
-    int result = -ENOMEM;
-    dev->vram = calloc(1, config->memory);
-    if (!dev->vram || vga_init(&dev->vga, config->name, config->clock, dev->vram, config->memory)) {
+    int result = memory_block_init(&dev->vram, config->memory, config->name, err);
+    if (result)
+        goto fail;
+    result = vga_init(&dev->vga, config->name, config->clock, dev->vram.host, config->memory);
+    if (result) {
         error_set(err, result, "%s: no memory for the device", config->name);
         goto fail;
     }
     pci_add_bar(&dev->pci, BAR_MEMORY, PCI_BAR_MEM32, config->memory, config->name, &memory_ops,
                 dev);
-    pci_set32(dev->pci.config, PCI_BAR0, PCI_BAR_IS_PREFETCHABLE);
+    pci_bar_set_ram(&dev->pci, BAR_MEMORY, &dev->vram);
     pci_add_bar(&dev->pci, BAR_REGISTERS, PCI_BAR_MEM32, VGA_MMIO_SIZE, config->name,
                 &registers_ops, dev);
     result = vga_attach(&dev->vga, config->bus->bus, err);

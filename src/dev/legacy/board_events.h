@@ -14,6 +14,7 @@ struct board_events {
     void (*reset)(void *opaque);            /* hard reset of the whole machine */
     void (*power_off)(void *opaque);        /* ACPI S5 */
     void (*crashed)(void *opaque);          /* the guest's kernel reports its own panic */
+    void (*remap)(void *opaque);            /* memory of a PCI function moved: pc_remap() */
     void (*exit)(void *opaque, int status); /* debug-exit: end the run with this exit status */
 };
 
@@ -33,6 +34,12 @@ static inline void board_crashed(const struct board_events *events)
 {
     if (events->crashed)
         events->crashed(events->opaque);
+}
+
+static inline void board_remap(const struct board_events *events)
+{
+    if (events->remap)
+        events->remap(events->opaque);
 }
 
 static inline void board_exit(const struct board_events *events, int status)

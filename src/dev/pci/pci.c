@@ -77,12 +77,21 @@ static bool bar_wanted(const struct pci_device *pci, unsigned index, uint64_t *a
     return *address && last > *address && last < last_of_space;
 }
 
+/* Is its RAM mapped where its region is, or nowhere if that is nowhere? */
+static bool ram_in_place(const struct pci_bar *bar)
+{
+    return bar->ram->mapped ? bar->region.added && bar->region.base == bar->ram->gpa
+                            : !bar->region.added;
+}
+
 /*
  * Makes the bus show the BARs where the registers say. All devices are looked at, because a BAR
  * that found its place taken can appear once the other has moved away. pci_bus.lock is held.
  */
 static void update_mappings(struct pci_bus *pci_bus)
 {
+    bool ram_moved = false;
+
     for (int add = 0; add <= 1; add++) {
         for (unsigned f = 0; f < PCI_FUNCTIONS; f++) {
             struct pci_device *pci = pci_bus->function[f];
@@ -98,11 +107,46 @@ static void update_mappings(struct pci_bus *pci_bus)
                 if (add && wanted && !region->added &&
                     bus_add(pci_bus->bus, bar_space(bar), region, address, &why))
                     log_guest(region->name, "BAR %u is not mapped: %s", i, why.text);
+                ram_moved |= add && bar->ram && !ram_in_place(bar);
             }
             if (pci)
                 pci_rom_update(pci, add);
         }
     }
+    if (ram_moved && pci_bus->remap.ask)
+        pci_bus->remap.ask(pci_bus->remap.opaque);
+}
+
+int pci_bus_remap(struct pci_bus *pci_bus, struct error *err)
+{
+    int result = 0;
+
+    for (int add = 0; add <= 1; add++) {
+        for (unsigned f = 0; f < PCI_FUNCTIONS; f++) {
+            struct pci_device *pci = pci_bus->function[f];
+            for (unsigned i = 0; pci && i < PCI_BAR_COUNT && !result; i++) {
+                struct pci_bar *bar = &pci->bar[i];
+                struct error why;
+
+                if (!bar->ram || ram_in_place(bar))
+                    continue;
+                gpa_t gpa = add ? bar->region.base : bar->ram->gpa;
+                if (!add && bar->ram->mapped) {
+                    memory_unmap(pci_bus->memory, bar->ram);
+                } else if (add) {
+                    /* Over other memory, say: the region stays. */
+                    if (memory_map(pci_bus->memory, bar->ram, gpa, &why)) {
+                        log_guest(bar->region.name, "BAR %u: %s", i, why.text);
+                        continue;
+                    }
+                } else {
+                    continue;
+                }
+                result = pci_bus->remap.changed(pci_bus->remap.opaque, gpa, bar->size, err);
+            }
+        }
+    }
+    return result;
 }
 
 /* Configuration accesses. */
@@ -217,6 +261,13 @@ void pci_add_bar(struct pci_device *pci, unsigned index, enum pci_bar_kind kind,
     pci_set32(pci->write_mask, offset, (uint32_t)mask);
 }
 
+void pci_bar_set_ram(struct pci_device *pci, unsigned index, struct memory_block *ram)
+{
+    assert(pci->bar[index].kind > PCI_BAR_IO && ram->size == pci->bar[index].size);
+    pci->bar[index].ram = ram;
+    pci->config[PCI_BAR0 + 4 * index] |= PCI_BAR_IS_PREFETCHABLE;
+}
+
 unsigned pci_add_capability(struct pci_device *pci, uint8_t id, uint8_t length)
 {
     unsigned offset = pci->free_offset;
@@ -274,6 +325,10 @@ void pci_device_done(struct pci_device *pci)
     if (bus->function[pci->devfn] == pci) {
         pci_device_reset(pci);
         bus->function[pci->devfn] = NULL;
+    }
+    for (unsigned i = 0; i < PCI_BAR_COUNT; i++) {
+        if (pci->bar[i].ram)
+            memory_unmap(bus->memory, pci->bar[i].ram);
     }
     pci_rom_done(pci);
     pthread_mutex_destroy(&pci->lock);

@@ -48,11 +48,25 @@ struct pci_intx_router {
     uint8_t (*line)(void *opaque, unsigned devfn, unsigned pin);
 };
 
+/*
+ * BARs with RAM behind them become memory slots, and slots move only while nothing runs. Until then
+ * the BAR's region serves the guest.
+ */
+struct pci_remap {
+    void *opaque;
+    /* One moved: have the control thread stop everything and call pci_bus_remap(). Any thread, PCI
+     * locks held. NULL: RAM is never mapped. */
+    void (*ask)(void *opaque);
+    /* As engine_ops.memory_changed(). */
+    int (*changed)(void *opaque, gpa_t gpa, uint64_t size, struct error *err);
+};
+
 struct pci_bus {
     struct bus *bus;       /* where BARs appear */
     struct memory *memory; /* what bus masters reach */
     struct msi_sink msi;
     struct pci_intx_router intx;
+    struct pci_remap remap;
     struct pci_device *function[PCI_FUNCTIONS]; /* by device and function number */
     pthread_mutex_t lock;                       /* configuration writes and BAR mappings */
 };
@@ -61,8 +75,9 @@ enum pci_bar_kind { PCI_BAR_NONE, PCI_BAR_IO, PCI_BAR_MEM32, PCI_BAR_MEM64 };
 
 struct pci_bar {
     enum pci_bar_kind kind;
-    uint64_t size;        /* a power of two */
-    struct region region; /* added to the bus while the guest decodes it */
+    uint64_t size;            /* a power of two */
+    struct region region;     /* added to the bus while the guest decodes it */
+    struct memory_block *ram; /* what the region shows, to be mapped instead; NULL: no RAM */
 };
 
 /* The expansion ROM base address register (6.2.5.2) and what lies behind it. */
@@ -141,6 +156,8 @@ SILL_CHECKED int pci_add_rom(struct pci_device *pci, const void *image, size_t s
 /* The same from a file, which `package` brings: the sentence says so if it is missing. */
 SILL_CHECKED int pci_add_rom_file(struct pci_device *pci, const char *path, const char *package,
                                   struct error *err);
+/* Memory BAR `index`, which is there, shows `ram`, all of it; it is prefetchable then. */
+void pci_bar_set_ram(struct pci_device *pci, unsigned index, struct memory_block *ram);
 /* Reserves `length` bytes, read-only and zero but for the header; returns the offset. The caller
  * fills config[] and write_mask[]. */
 unsigned pci_add_capability(struct pci_device *pci, uint8_t id, uint8_t length);
@@ -196,6 +213,9 @@ static inline void pci_set32(uint8_t *bytes, unsigned offset, uint32_t value)
 void pci_bus_init(struct pci_bus *pci_bus, struct bus *bus, struct memory *memory,
                   const struct msi_sink *msi);
 void pci_bus_done(struct pci_bus *pci_bus);
+
+/* Maps the RAM of BARs where the guest wants it. Control thread, vCPUs and devices stopped. */
+SILL_CHECKED int pci_bus_remap(struct pci_bus *bus, struct error *err);
 
 /* Configuration accesses: size 1, 2 or 4 at offset 0 to 4095. Nobody there: all ones. */
 uint32_t pci_config_read(struct pci_bus *bus, unsigned devfn, unsigned offset, unsigned size);
