@@ -194,11 +194,15 @@ static int take_firmware(struct run_options *options, char *value, struct error 
     return firmware_parse(&options->vm.board, value, err);
 }
 
-static int refuse_firmware(struct run_options *options, char *value, struct error *err)
+static int take_boot(struct run_options *options, char *value, struct error *err)
+{
+    return firmware_parse_boot(&options->vm.board, value, err);
+}
+
+static int refuse_media(struct run_options *options, char *value, struct error *err)
 {
     return error_set(err, -EINVAL,
-                     "this version has no CD-ROM or floppy: boot a kernel with --kernel, disks are "
-                     "given with --disk");
+                     "this version has no CD-ROM or floppy: disks are given with --disk");
 }
 
 static int take_no_reboot(struct run_options *options, char *value, struct error *err)
@@ -267,9 +271,12 @@ static const struct option {
      "discard=on|off, aio=auto|io_uring|thread,\n"
      "cache=writeback|writethrough|unsafe, serial=TEXT;\n"
      "a comma in FILE is written twice"},
-    {"firmware", "uefi[,vars=FILE]", false, take_firmware,
-     "what starts the VM without --kernel; vars: keep UEFI's\n"
-     "settings in FILE, else they end with the VM"},
+    {"firmware", "bios|uefi|FILE", false, take_firmware,
+     "what starts the VM without --kernel; uefi,vars=FILE\n"
+     "keeps UEFI's settings, else they end with the VM"},
+    {"boot", "order=CLASS,...|menu", false, take_boot,
+     "what firmware boots from: disk, cd, floppy, net;\n"
+     "menu: it offers a choice"},
     {"console", "CONSOLE", false, take_console, "where COM1 goes, stdio by default, see below"},
     {"device", "NAME[,key=value]", true, take_device, "one more device, see below"},
     {"net", "NET[,key=value]", true, take_net,
@@ -304,8 +311,8 @@ static const struct option {
     {"no-reboot", NULL, false, take_no_reboot, "a reset by the guest ends the run with status 2"},
     {"dry-run", NULL, false, take_dry_run, "build the VM and load the kernel, then end"},
     {"quiet", NULL, false, take_quiet, "do not say which engine is used and why"},
-    {"cdrom", "FILE", true, refuse_firmware, NULL},
-    {"floppy", "FILE", true, refuse_firmware, NULL},
+    {"cdrom", "FILE", true, refuse_media, NULL},
+    {"floppy", "FILE", true, refuse_media, NULL},
 };
 
 /* Levenshtein distance, for words of up to WORD_MAX letters. */
@@ -428,9 +435,10 @@ static int check_together(const struct run_options *options, struct error *err)
         return error_set(err, -EINVAL,
                          "--kernel and --firmware are two ways to start: leave one of them out");
     if (!board->kernel && !board->firmware)
-        return error_set(err, -EINVAL,
-                         "there is nothing to boot: add --kernel FILE with a Linux bzImage, an ELF "
-                         "kernel with a PVH note or a multiboot kernel, or --firmware uefi");
+        return error_set(
+            err, -EINVAL,
+            "there is nothing to boot: add --kernel FILE with a Linux bzImage, an ELF "
+            "kernel with a PVH note or a multiboot kernel, or --firmware bios or uefi");
     return config_check(&options->vm, err);
 }
 

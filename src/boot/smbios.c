@@ -4,6 +4,8 @@
  *
  *     LAYOUT_SMBIOS_BASE   the 64-bit entry point, where a scan of the BIOS area finds it
  *                + 0x20    the structures, each followed by its strings
+ *
+ * Firmware gets both as files, puts them where it likes and says itself what it is.
  */
 #include "boot/smbios.h"
 
@@ -362,7 +364,7 @@ static void put_memory(struct writer *writer, const struct layout *layout)
         put_mapping(writer, HANDLE_MEMORY_HIGH, LAYOUT_RAM_ABOVE_BASE, layout->ram_above_4g);
 }
 
-static void put_entry_point(struct writer *writer)
+static struct entry_point make_entry_point(size_t structures, gpa_t address)
 {
     struct entry_point entry = {
         .anchor = {'_', 'S', 'M', '3', '_'},
@@ -370,37 +372,65 @@ static void put_entry_point(struct writer *writer)
         .major = 3,
         .minor = 0,
         .revision = 1,
-        .maximum_size = (uint32_t)(writer->used - STRUCTURES_OFFSET),
-        .address = LAYOUT_SMBIOS_BASE + STRUCTURES_OFFSET,
+        .maximum_size = (uint32_t)structures,
+        .address = address,
     };
+    const uint8_t *bytes = (const uint8_t *)&entry;
+    uint8_t sum = 0;
 
-    memcpy(writer->data, &entry, sizeof(entry));
     for (unsigned i = 0; i < sizeof(entry); i++)
-        entry.checksum -= writer->data[i];
-    memcpy(writer->data, &entry, sizeof(entry));
+        sum += bytes[i];
+    entry.checksum = (uint8_t)-sum;
+    return entry;
+}
+
+/* All structures, after those that are there already. */
+static int put_structures(struct writer *writer, const struct board_description *board,
+                          struct error *err)
+{
+    const struct boot_status boot = {.head = HEAD(32, boot, HANDLE_BOOT)};
+    const struct end end = {.head = HEAD(127, end, HANDLE_END)};
+
+    put_system(writer, board);
+    put_chassis(writer);
+    put_processor(writer, board->cpus);
+    put_memory(writer, board->layout);
+    put(writer, &boot, STRINGS());
+    put(writer, &end, STRINGS());
+    return writer->overflow ? error_set(err, -E2BIG, "the name of the virtual machine is too long")
+                            : 0;
 }
 
 int smbios_build(const struct board_description *board, struct memory *mem, gpa_t *entry_point,
                  struct error *err)
 {
     struct writer writer = {.used = STRUCTURES_OFFSET};
-    const struct boot_status boot = {.head = HEAD(32, boot, HANDLE_BOOT)};
-    const struct end end = {.head = HEAD(127, end, HANDLE_END)};
 
     put_bios(&writer);
-    put_system(&writer, board);
-    put_chassis(&writer);
-    put_processor(&writer, board->cpus);
-    put_memory(&writer, board->layout);
-    put(&writer, &boot, STRINGS());
-    put(&writer, &end, STRINGS());
-    if (writer.overflow)
-        return error_set(err, -E2BIG, "the name of the virtual machine is too long");
-    put_entry_point(&writer);
-    int ret = memory_write(mem, LAYOUT_SMBIOS_BASE, writer.data, writer.used);
+    int ret = put_structures(&writer, board, err);
+    if (ret)
+        return ret;
+    struct entry_point entry =
+        make_entry_point(writer.used - STRUCTURES_OFFSET, LAYOUT_SMBIOS_BASE + STRUCTURES_OFFSET);
+    memcpy(writer.data, &entry, sizeof(entry));
+    ret = memory_write(mem, LAYOUT_SMBIOS_BASE, writer.data, writer.used);
     if (ret)
         return error_set(err, ret, "no guest memory for the SMBIOS tables at 0x%x",
                          LAYOUT_SMBIOS_BASE);
     *entry_point = LAYOUT_SMBIOS_BASE;
     return 0;
+}
+
+int smbios_add_files(const struct board_description *board, struct fw_cfg *fw_cfg,
+                     struct error *err)
+{
+    struct writer writer = {0};
+
+    int ret = put_structures(&writer, board, err);
+    if (ret)
+        return ret;
+    struct entry_point entry = make_entry_point(writer.used, 0);
+    ret = fw_cfg_add_file(fw_cfg, "etc/smbios/smbios-tables", writer.data, writer.used, err);
+    return ret ? ret
+               : fw_cfg_add_file(fw_cfg, "etc/smbios/smbios-anchor", &entry, sizeof(entry), err);
 }

@@ -1,4 +1,4 @@
-/* The tables that firmware leaves in memory; see tables.h. Control thread. */
+/* The tables that firmware leaves in memory, or is given; see tables.h. Control thread. */
 #include "boot/tables.h"
 
 #include <errno.h>
@@ -45,4 +45,29 @@ int boot_build_tables(const struct board_description *board, struct memory *mem,
     if (!ret)
         *tables = written;
     return ret;
+}
+
+/* The file etc/e820: entries as in e820 maps. Firmware adds what it reserves itself. */
+static int add_memory_map(const struct layout *layout, struct fw_cfg *fw_cfg, struct error *err)
+{
+    struct entry {
+        uint64_t base, size;
+        uint32_t type;
+    } __attribute__((packed)) map[2] = {
+        {0, layout->ram_below_4g, LAYOUT_RAM},
+        {LAYOUT_RAM_ABOVE_BASE, layout->ram_above_4g, LAYOUT_RAM},
+    };
+
+    return fw_cfg_add_file(fw_cfg, "etc/e820", map, (layout->ram_above_4g ? 2 : 1) * sizeof(map[0]),
+                           err);
+}
+
+int boot_add_firmware_files(const struct board_description *board, struct fw_cfg *fw_cfg,
+                            struct error *err)
+{
+    int ret = add_memory_map(board->layout, fw_cfg, err);
+
+    if (!ret)
+        ret = acpi_add_files(board, fw_cfg, err);
+    return ret ? ret : smbios_add_files(board, fw_cfg, err);
 }

@@ -1,7 +1,8 @@
 /*
  * The tables that firmware leaves in memory for the operating system: ACPI (acpi/), SMBIOS
- * (smbios.c) and the BIOS data area. For direct boot, where there is no firmware; called by the
- * control thread before boot_load(), and again at each guest reset.
+ * (smbios.c) and the BIOS data area. For direct boot they are written to memory, by the control
+ * thread before boot_load(), and again at each guest reset. Firmware is handed the first two, and
+ * the memory map, through the firmware configuration device, while the board is built.
  */
 #ifndef SILL_BOOT_TABLES_H
 #define SILL_BOOT_TABLES_H
@@ -9,6 +10,7 @@
 #include "base/error.h"
 #include "base/types.h"
 #include "boot/layout.h"
+#include "dev/legacy/fw_cfg.h"
 #include "mem/memory.h"
 
 /* What the tables must say about the board. Local APIC ids are 0 to cpus - 1. */
@@ -17,6 +19,7 @@ struct board_description {
     unsigned cpus;
     bool hpet;
     bool i8042;
+    bool vga;
     bool serial;      /* COM1 */
     bool pvpanic;     /* at port 0x505 */
     const char *name; /* of the VM, for SMBIOS */
@@ -32,5 +35,10 @@ struct board_tables {
  */
 SILL_CHECKED int boot_build_tables(const struct board_description *board, struct memory *mem,
                                    struct board_tables *tables, struct error *err);
+
+/* Gives firmware the files etc/acpi, etc/table-loader, etc/smbios and etc/e820 (QEMU's
+ * docs/specs/fw_cfg.rst; acpi/table_loader.c). -E2BIG, -ENOMEM. */
+SILL_CHECKED int boot_add_firmware_files(const struct board_description *board,
+                                         struct fw_cfg *fw_cfg, struct error *err);
 
 #endif

@@ -15,13 +15,10 @@
 
 #include "base/log.h"
 #include "boot/boot.h"
-#include "boot/tables.h"
 #include "dev/legacy/debug_exit.h"
 #include "dev/legacy/debugcon.h"
-#include "dev/legacy/fw_cfg.h"
 #include "dev/legacy/i8042.h"
 #include "dev/legacy/i8254.h"
-#include "dev/legacy/mc146818.h"
 #include "dev/legacy/port92.h"
 #include "dev/legacy/post.h"
 #include "dev/legacy/pvpanic.h"
@@ -181,14 +178,13 @@ static int add_timers(struct pc *pc, struct error *err)
     if (result)
         return result;
 
-    struct mc146818 *rtc;
     struct mc146818_config rtc_config = {.clock = pc->clock, .irq = hpet_rtc_input(pc->hpet)};
-    if (mc146818_new(&rtc, &rtc_config))
+    if (mc146818_new(&pc->rtc, &rtc_config))
         return pc_out_of_memory(err);
-    pc_add_device(pc, mc146818_device(rtc));
-    mc146818_set_memory(rtc, pc->layout.ram_below_4g, pc->layout.ram_above_4g);
-    mc146818_set_byte(rtc, CMOS_CPUS, (uint8_t)(pc->config.cpus - 1));
-    return mc146818_attach(rtc, &pc->bus, err);
+    pc_add_device(pc, mc146818_device(pc->rtc));
+    mc146818_set_memory(pc->rtc, pc->layout.ram_below_4g, pc->layout.ram_above_4g);
+    mc146818_set_byte(pc->rtc, CMOS_CPUS, (uint8_t)(pc->config.cpus - 1));
+    return mc146818_attach(pc->rtc, &pc->bus, err);
 }
 
 static int add_serial(struct pc *pc, struct error *err)
@@ -249,16 +245,6 @@ static int add_chipset_ports(struct pc *pc, struct error *err)
         return pc_out_of_memory(err);
     pc_add_device(pc, acpi_pm_device(pc->acpi_pm));
     return acpi_pm_attach(pc->acpi_pm, &pc->bus, err);
-}
-
-static int add_fw_cfg(struct pc *pc, struct error *err)
-{
-    const struct fw_cfg_config config = {.memory = pc->config.memory, .cpus = pc->config.cpus};
-    struct fw_cfg *dev;
-    if (fw_cfg_new(&dev, &config))
-        return pc_out_of_memory(err);
-    pc_add_device(pc, fw_cfg_device(dev));
-    return fw_cfg_attach(dev, &pc->bus, err);
 }
 
 /* lpc_config.set_pm_base: a guest may ask for a place that is taken; the block is nowhere then. */
@@ -343,6 +329,7 @@ static int add_disks(struct pc *pc, struct error *err)
             return result;
         }
         pc_add_device(pc, device);
+        pc_add_pci_boot_device(pc, PC_BOOT_DISK, device, "scsi", "/disk@0,0");
     }
     return 0;
 }
@@ -446,13 +433,15 @@ static int (*const build_steps[])(struct pc *pc, struct error *err) = {
     add_serial,
     add_keyboard,
     add_chipset_ports,
-    add_fw_cfg,
+    pc_add_fw_cfg,
     add_pci,
+    pc_add_bios,
     pc_add_display,
     pc_add_uefi_flash,
     add_disks,
     pc_add_nets,
     add_extras,
+    pc_finish_firmware,
 };
 
 /* ---- lifecycle ---- */
@@ -513,6 +502,20 @@ static bool has_extra(const struct pc *pc, enum pc_extra_kind kind)
     return false;
 }
 
+struct board_description pc_describe(struct pc *pc)
+{
+    return (struct board_description){
+        .layout = &pc->layout,
+        .cpus = pc->config.cpus,
+        .hpet = true,
+        .i8042 = true,
+        .vga = pc_has_vga(pc),
+        .serial = true,
+        .pvpanic = has_extra(pc, PC_PVPANIC),
+        .name = pc->config.name,
+    };
+}
+
 /* Everything that firmware would do: resources, tables, kernel. */
 static int direct_boot(struct pc *pc, struct x86_vcpu_state *state, struct error *err)
 {
@@ -524,15 +527,7 @@ static int direct_boot(struct pc *pc, struct x86_vcpu_state *state, struct error
         .io_base = LAYOUT_PCI_IO_BASE,
         .io_size = LAYOUT_PCI_IO_SIZE,
     };
-    const struct board_description description = {
-        .layout = &pc->layout,
-        .cpus = pc->config.cpus,
-        .hpet = true,
-        .i8042 = true,
-        .serial = true,
-        .pvpanic = has_extra(pc, PC_PVPANIC),
-        .name = pc->config.name,
-    };
+    const struct board_description description = pc_describe(pc);
     struct board_tables tables;
 
     int result = pci_assign_resources(pci_host_bus(pc->pci_host), &windows, err);

@@ -43,6 +43,9 @@ enum pc_extra_kind {
     PC_VIRTIO_RNG,
 };
 
+/* Kinds of devices to boot from. */
+enum pc_boot_class { PC_BOOT_DISK, PC_BOOT_CD, PC_BOOT_FLOPPY, PC_BOOT_NET, PC_BOOT_CLASSES };
+
 /* The display adapter. */
 enum pc_vga {
     PC_VGA_AUTO, /* PC_VGA_STD when firmware boots, else none */
@@ -58,6 +61,7 @@ struct pc_extra {
 
 enum pc_firmware {
     PC_FIRMWARE_NONE, /* direct boot */
+    PC_FIRMWARE_BIOS,
     PC_FIRMWARE_UEFI,
 };
 
@@ -76,6 +80,10 @@ struct pc_config {
 
     enum pc_firmware firmware;
     const char *uefi_vars; /* file for UEFI's variables; NULL: they end with the VM */
+    const char *bios_file; /* NULL: the BIOS that the host's packages bring */
+    enum pc_boot_class boot_order[PC_BOOT_CLASSES];
+    unsigned boot_order_count; /* 0: the usual order */
+    bool boot_menu;            /* firmware offers a choice */
 
     /* Direct boot, boot/boot.h. Without a kernel the CPU starts at its reset vector. */
     const char *kernel;

@@ -20,6 +20,11 @@ static enum pc_vga wanted_vga(const struct pc_config *config)
     return config->vga;
 }
 
+bool pc_has_vga(const struct pc *pc)
+{
+    return wanted_vga(&pc->config) != PC_VGA_NONE;
+}
+
 int pc_add_display(struct pc *pc, struct error *err)
 {
     if (display_new(&pc->display))

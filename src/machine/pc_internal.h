@@ -6,11 +6,14 @@
 #define SILL_MACHINE_PC_INTERNAL_H
 
 #include "boot/layout.h"
+#include "boot/tables.h"
 #include "bus/bus.h"
 #include "dev/legacy/acpi_pm.h"
+#include "dev/legacy/fw_cfg.h"
 #include "dev/legacy/hpet.h"
 #include "dev/legacy/i8259.h"
 #include "dev/legacy/ioapic.h"
+#include "dev/legacy/mc146818.h"
 #include "dev/pci/pci_host.h"
 #include "machine/gsi.h"
 #include "machine/pc.h"
@@ -18,6 +21,14 @@
 
 /* The board's own devices, disks, network cards and extras. */
 #define PC_MAX_DEVICES (24 + PC_MAX_DISKS + PC_MAX_NETS + PC_MAX_EXTRAS)
+
+#define PC_MAX_BOOT_DEVICES (PC_MAX_DISKS + PC_MAX_NETS)
+
+/* What firmware may boot from. */
+struct pc_boot_device {
+    enum pc_boot_class class;
+    char path[80]; /* its Open Firmware path */
+};
 
 struct pc {
     struct pc_config config;
@@ -41,6 +52,8 @@ struct pc {
     struct ioapic *ioapic;
     struct hpet *hpet;
     struct acpi_pm *acpi_pm;
+    struct mc146818 *rtc;
+    struct fw_cfg *fw_cfg;
     struct pci_host *pci_host;
     struct display *display;
     struct input *input;
@@ -50,6 +63,9 @@ struct pc {
     uint64_t uefi_flash_size;
 
     char disk_name[PC_MAX_DISKS][16];
+    struct pc_boot_device boot_device[PC_MAX_BOOT_DEVICES]; /* of a class: in order of boot */
+    unsigned boot_device_count;
+
     char net_name[PC_MAX_NETS][16];
     char extra_name[PC_MAX_EXTRAS][24];
 };
@@ -59,11 +75,27 @@ void pc_add_device(struct pc *pc, struct device *device); /* takes it over */
 int pc_out_of_memory(struct error *err);                  /* -ENOMEM and a sentence */
 struct irq_line pc_isa_line(struct pc *pc, unsigned irq); /* of the ISA interrupt `irq` */
 
+/* pc.c: what the firmware's or direct boot's tables say. */
+struct board_description pc_describe(struct pc *pc);
+
+/* pc_firmware.c: build steps; the last one comes after all devices. */
+SILL_CHECKED int pc_add_fw_cfg(struct pc *pc, struct error *err);
+SILL_CHECKED int pc_add_bios(struct pc *pc, struct error *err);
+SILL_CHECKED int pc_finish_firmware(struct pc *pc, struct error *err);
+/* Says that firmware may boot from a device, while that is added: its Open Firmware path, as
+ * printf(). The first of a class is the first to be tried. */
+void pc_add_boot_device(struct pc *pc, enum pc_boot_class class, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+/* The same for a PCI function that is on the bus: "/pci@i0cf8/`node`@slot,function`below`". */
+void pc_add_pci_boot_device(struct pc *pc, enum pc_boot_class class, const struct device *device,
+                            const char *node, const char *below);
+
 /* pc_net.c: build step. */
 SILL_CHECKED int pc_add_nets(struct pc *pc, struct error *err);
 
 /* pc_display.c: a build step. */
 int pc_add_display(struct pc *pc, struct error *err);
+bool pc_has_vga(const struct pc *pc);
 
 /* pc_uefi.c: the firmware's ROM and flash, before the engine's VM exists; and the flash device.
  * All do nothing with another firmware. */

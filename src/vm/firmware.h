@@ -1,13 +1,18 @@
 /*
- * Which firmware a VM starts with, and how that is written on the command line. Control thread.
+ * Which firmware a VM starts with, what it boots from, and how that is written on the command line.
+ * Control thread.
  */
 #ifndef SILL_VM_FIRMWARE_H
 #define SILL_VM_FIRMWARE_H
 
 #include "machine/pc.h"
 
-/* Parses `uefi[,vars=FILE]`; FILE is all that follows. Changes `text`, which must outlive `board`.
- * -EINVAL with a sentence. */
+/* Parses `bios`, `uefi[,vars=FILE]` or the name of a BIOS's file; FILE is all that follows. `text`
+ * must outlive `board`. -EINVAL with a sentence. */
 SILL_CHECKED int firmware_parse(struct pc_config *board, char *text, struct error *err);
+
+/* Parses `order=cd,disk,floppy,net` and `menu`, which may follow each other after a comma. Changes
+ * `text`. -EINVAL with a sentence. */
+SILL_CHECKED int firmware_parse_boot(struct pc_config *board, char *text, struct error *err);
 
 #endif

@@ -1,11 +1,15 @@
 /*
- * The ACPI tables of a direct-booted machine: ACPI specification 6.5, 5.2; HPET: IA-PC HPET
- * specification 1.0a, 3.2.4; MCFG: PCI Firmware specification 3.2, 4.1.2. Control thread.
+ * The ACPI tables: ACPI specification 6.5, 5.2; HPET: IA-PC HPET specification 1.0a, 3.2.4; MCFG:
+ * PCI Firmware specification 3.2, 4.1.2. Control thread.
  *
- *     LAYOUT_ACPI_BASE   RSDP, where a scan of the BIOS area finds it
- *                        FACS
- *                        FADT, MADT, MCFG, HPET, DSDT, SSDT
- *                        RSDT and XSDT, which list them
+ *     RSDP
+ *     FACS                            one piece of memory, `data` of the image; pointers to tables
+ *     FADT, MADT, MCFG, HPET, SSDT,   are offsets into it until it has found its place
+ *     DSDT
+ *     RSDT and XSDT, which list them
+ *
+ * For direct boot the place is LAYOUT_ACPI_BASE, where a scan of the BIOS area finds the RSDP;
+ * firmware chooses its own (table_loader.c).
  */
 #include "boot/acpi/acpi.h"
 
@@ -18,30 +22,52 @@
 #include "dev/legacy/acpi_pm.h"
 #include "dev/legacy/hpet.h"
 
-#define AREA_SIZE (LAYOUT_ACPI_END - LAYOUT_ACPI_BASE)
 #define MAX_TABLES 8u /* that RSDT and XSDT list */
 
-/* The area while it is being built, outside guest memory. */
+/* An image while it is being built. */
 struct builder {
-    uint8_t data[AREA_SIZE];
-    size_t used;
+    struct acpi_image *image;
     bool overflow;
     uint32_t listed[MAX_TABLES];
     unsigned listed_count;
 };
 
-/* Room for a table of `size` bytes; NULL when the area is full. */
-static void *reserve(struct builder *builder, size_t size, size_t align, uint32_t *address)
+/* Room for a table of `size` bytes; NULL when the image is full. */
+static void *reserve(struct builder *builder, size_t size, size_t align, uint32_t *offset)
 {
-    size_t at = ALIGN_UP(builder->used, align);
+    struct acpi_image *image = builder->image;
+    size_t at = ALIGN_UP(image->used, align);
 
-    if (builder->overflow || at > AREA_SIZE || size > AREA_SIZE - at) {
+    if (builder->overflow || at > sizeof(image->data) || size > sizeof(image->data) - at) {
         builder->overflow = true;
         return NULL;
     }
-    builder->used = at + size;
-    *address = LAYOUT_ACPI_BASE + (uint32_t)at;
-    return builder->data + at;
+    image->used = (uint32_t)(at + size);
+    *offset = (uint32_t)at;
+    return image->data + at;
+}
+
+/* Notes that the `width` bytes at `at` point to a table; no image has too many. */
+static void note_pointer(struct acpi_image *image, bool in_rsdp, size_t at, size_t width)
+{
+    image->pointer[image->pointer_count++] =
+        (struct acpi_pointer){.in_rsdp = in_rsdp, .at = (uint32_t)at, .width = (uint8_t)width};
+}
+
+/* Notes that the byte `at` makes [start, start + length) add up to 0; it is 0 so far. */
+static void note_checksum(struct acpi_image *image, bool in_rsdp, size_t at, size_t start,
+                          size_t length)
+{
+    image->sum[image->sum_count++] = (struct acpi_sum){.in_rsdp = in_rsdp,
+                                                       .at = (uint32_t)at,
+                                                       .start = (uint32_t)start,
+                                                       .length = (uint32_t)length};
+}
+
+static void note_table(struct builder *builder, size_t offset, size_t length)
+{
+    note_checksum(builder->image, false, offset + offsetof(struct acpi_header, checksum), offset,
+                  length);
 }
 
 static uint8_t checksum(const void *table, size_t size)
@@ -70,24 +96,23 @@ static struct acpi_header header(const char *signature, uint8_t revision, size_t
     return header;
 }
 
-/* Copies a finished table in and gives it its checksum; returns its address. */
+/* Copies a finished table in; returns its offset. */
 static uint32_t put(struct builder *builder, const void *table, size_t size)
 {
-    uint32_t address = 0;
-    uint8_t *to = reserve(builder, size, 8, &address);
+    uint32_t offset = 0;
+    uint8_t *to = reserve(builder, size, 8, &offset);
 
     if (to) {
-        struct acpi_header *head = (struct acpi_header *)to;
         memcpy(to, table, size);
-        head->checksum = 0;
-        head->checksum = checksum(to, size);
+        ((struct acpi_header *)to)->checksum = 0;
+        note_table(builder, offset, size);
     }
-    return address;
+    return offset;
 }
 
-static void list(struct builder *builder, uint32_t address)
+static void list(struct builder *builder, uint32_t offset)
 {
-    builder->listed[builder->listed_count++] = address;
+    builder->listed[builder->listed_count++] = offset;
 }
 
 /* ---- FADT (5.2.9) and FACS (5.2.10) ---- */
@@ -189,12 +214,12 @@ static struct generic_address port(uint16_t address, uint8_t bytes, uint8_t acce
 static uint32_t put_facs(struct builder *builder)
 {
     struct facs facs = {.signature = {'F', 'A', 'C', 'S'}, .length = sizeof(facs), .version = 2};
-    uint32_t address = 0;
-    void *to = reserve(builder, sizeof(facs), 64, &address);
+    uint32_t offset = 0;
+    void *to = reserve(builder, sizeof(facs), ACPI_IMAGE_ALIGN, &offset);
 
     if (to)
         memcpy(to, &facs, sizeof(facs));
-    return address;
+    return offset;
 }
 
 static void put_fadt(struct builder *builder, const struct board_description *board, uint32_t facs,
@@ -226,7 +251,8 @@ static void put_fadt(struct builder *builder, const struct board_description *bo
         .c2_latency = FADT_LATENCY_NO_C2,
         .c3_latency = FADT_LATENCY_NO_C3,
         .century = CMOS_CENTURY,
-        .boot_architecture = BOOT_LEGACY_DEVICES | (board->i8042 ? BOOT_8042 : 0) | BOOT_NO_VGA,
+        .boot_architecture =
+            BOOT_LEGACY_DEVICES | (board->i8042 ? BOOT_8042 : 0) | (board->vga ? 0 : BOOT_NO_VGA),
         .flags = FADT_WBINVD | FADT_PROC_C1 | FADT_NO_SLEEP_BUTTON | FADT_RTC_NOT_FIXED |
                  FADT_TMR_VAL_EXT | FADT_RESET_REG_SUP,
         .reset_register = port(ACPI_PM_RESET_PORT, 1, 1),
@@ -234,7 +260,11 @@ static void put_fadt(struct builder *builder, const struct board_description *bo
         .minor_version = FADT_MINOR_VERSION,
     };
 
-    list(builder, put(builder, &fadt, sizeof(fadt)));
+    uint32_t at = put(builder, &fadt, sizeof(fadt));
+    list(builder, at);
+    note_pointer(builder->image, false, at + offsetof(struct fadt, facs), sizeof(fadt.facs));
+    note_pointer(builder->image, false, at + offsetof(struct fadt, dsdt), sizeof(fadt.dsdt));
+    note_pointer(builder->image, false, at + offsetof(struct fadt, x_dsdt), sizeof(fadt.x_dsdt));
 }
 
 /* ---- MADT (5.2.12) ---- */
@@ -341,26 +371,26 @@ static void madt_entries(struct aml *table, unsigned cpus)
 
 /*
  * A table is written straight to where it goes: `fixed` (header first), then what `fill` appends.
- * Returns its address.
+ * Returns its offset.
  */
 static uint32_t put_variable(struct builder *builder, const void *fixed, size_t fixed_size,
                              void (*fill)(struct aml *, const struct board_description *),
                              const struct board_description *board)
 {
-    uint32_t address = 0;
-    uint8_t *to = reserve(builder, fixed_size, 8, &address);
+    struct acpi_image *image = builder->image;
+    uint32_t offset = 0;
+    uint8_t *to = reserve(builder, fixed_size, 8, &offset);
 
     if (!to)
         return 0;
-    struct aml table = {.data = to, .size = AREA_SIZE - (size_t)(to - builder->data)};
+    struct aml table = {.data = to, .size = sizeof(image->data) - offset};
     aml_bytes(&table, fixed, fixed_size);
     fill(&table, board);
     builder->overflow |= table.overflow;
-    builder->used += table.used - fixed_size;
-    struct acpi_header *head = (struct acpi_header *)to;
-    head->length = (uint32_t)table.used;
-    head->checksum = checksum(to, table.used);
-    return address;
+    image->used = (uint32_t)(offset + table.used);
+    ((struct acpi_header *)to)->length = (uint32_t)table.used;
+    note_table(builder, offset, table.used);
+    return offset;
 }
 
 static void fill_madt(struct aml *table, const struct board_description *board)
@@ -432,22 +462,10 @@ static void put_hpet(struct builder *builder)
 
 /* ---- RSDP (5.2.5), RSDT and XSDT (5.2.7, 5.2.8) ---- */
 
-struct rsdp {
-    char signature[8];
-    uint8_t checksum; /* of the first 20 bytes */
-    char oem_id[6];
-    uint8_t revision;
-    uint32_t rsdt;
-    uint32_t length;
-    uint64_t xsdt;
-    uint8_t extended_checksum;
-    uint8_t reserved[3];
-} __attribute__((packed));
-
 #define RSDP_REVISION 2
 #define RSDP_LENGTH_1_0 20
 
-/* Lists the tables by addresses of `width` bytes. */
+/* Lists the tables by pointers of `width` bytes. */
 static uint32_t put_root(struct builder *builder, const char *signature, size_t width)
 {
     uint8_t table[sizeof(struct acpi_header) + MAX_TABLES * sizeof(uint64_t)];
@@ -456,54 +474,98 @@ static uint32_t put_root(struct builder *builder, const char *signature, size_t 
 
     memcpy(table, &head, sizeof(head));
     for (unsigned i = 0; i < builder->listed_count; i++) {
-        uint64_t address = builder->listed[i];
-        memcpy(table + sizeof(head) + i * width, &address, width);
+        uint64_t offset = builder->listed[i];
+        memcpy(table + sizeof(head) + i * width, &offset, width);
     }
-    return put(builder, table, length);
+    uint32_t at = put(builder, table, length);
+    for (unsigned i = 0; i < builder->listed_count; i++)
+        note_pointer(builder->image, false, at + sizeof(head) + i * width, width);
+    return at;
 }
 
-static void fill_rsdp(struct rsdp *rsdp, uint32_t rsdt, uint32_t xsdt)
+static void fill_rsdp(struct acpi_image *image, uint32_t rsdt, uint32_t xsdt)
 {
-    *rsdp = (struct rsdp){
+    image->rsdp = (struct acpi_rsdp){
         .signature = {'R', 'S', 'D', ' ', 'P', 'T', 'R', ' '},
         .oem_id = {'S', 'I', 'L', 'L'},
         .revision = RSDP_REVISION,
         .rsdt = rsdt,
-        .length = sizeof(*rsdp),
+        .length = sizeof(image->rsdp),
         .xsdt = xsdt,
     };
-    rsdp->checksum = checksum(rsdp, RSDP_LENGTH_1_0);
-    rsdp->extended_checksum = checksum(rsdp, sizeof(*rsdp));
+    note_pointer(image, true, offsetof(struct acpi_rsdp, rsdt), sizeof(image->rsdp.rsdt));
+    note_pointer(image, true, offsetof(struct acpi_rsdp, xsdt), sizeof(image->rsdp.xsdt));
+    /* The second covers the first's byte. */
+    note_checksum(image, true, offsetof(struct acpi_rsdp, checksum), 0, RSDP_LENGTH_1_0);
+    note_checksum(image, true, offsetof(struct acpi_rsdp, extended_checksum), 0,
+                  sizeof(image->rsdp));
+}
+
+int acpi_build_image(const struct board_description *board, struct acpi_image **out,
+                     struct error *err)
+{
+    struct builder builder = {.image = calloc(1, sizeof(*builder.image))};
+
+    if (!builder.image)
+        return error_set(err, -ENOMEM, "no memory to build the ACPI tables");
+    uint32_t facs = put_facs(&builder);
+    uint32_t dsdt = put(&builder, dsdt_aml_code, sizeof(dsdt_aml_code));
+    put_fadt(&builder, board, facs, dsdt);
+    put_madt(&builder, board);
+    put_mcfg(&builder);
+    if (board->hpet)
+        put_hpet(&builder);
+    put_ssdt(&builder, board);
+    uint32_t rsdt = put_root(&builder, "RSDT", sizeof(uint32_t));
+    uint32_t xsdt = put_root(&builder, "XSDT", sizeof(uint64_t));
+    fill_rsdp(builder.image, rsdt, xsdt);
+    if (builder.overflow) {
+        free(builder.image);
+        return error_set(err, -E2BIG, "the ACPI tables have no room for %u CPUs", board->cpus);
+    }
+    *out = builder.image;
+    return 0;
+}
+
+/* Turns offsets into addresses, and then makes the sums right. */
+static void place(struct acpi_image *image, gpa_t base)
+{
+    uint8_t *rsdp = (uint8_t *)&image->rsdp;
+
+    for (unsigned i = 0; i < image->pointer_count; i++) {
+        const struct acpi_pointer *pointer = &image->pointer[i];
+        uint8_t *at = (pointer->in_rsdp ? rsdp : image->data) + pointer->at;
+        uint64_t value = 0;
+
+        memcpy(&value, at, pointer->width);
+        value += base;
+        memcpy(at, &value, pointer->width);
+    }
+    for (unsigned i = 0; i < image->sum_count; i++) {
+        const struct acpi_sum *sum = &image->sum[i];
+        uint8_t *bytes = sum->in_rsdp ? rsdp : image->data;
+
+        bytes[sum->at] = checksum(bytes + sum->start, sum->length);
+    }
 }
 
 int acpi_build(const struct board_description *board, struct memory *mem, gpa_t *rsdp,
                struct error *err)
 {
-    struct builder *builder = calloc(1, sizeof(*builder));
+    const gpa_t base = ALIGN_UP(LAYOUT_ACPI_BASE + sizeof(struct acpi_rsdp), ACPI_IMAGE_ALIGN);
+    struct acpi_image *image;
 
-    if (!builder)
-        return error_set(err, -ENOMEM, "no memory to build the ACPI tables");
-    struct rsdp *root = (struct rsdp *)builder->data;
-    builder->used = sizeof(*root);
-    uint32_t facs = put_facs(builder);
-    uint32_t dsdt = put(builder, dsdt_aml_code, sizeof(dsdt_aml_code));
-    put_fadt(builder, board, facs, dsdt);
-    put_madt(builder, board);
-    put_mcfg(builder);
-    if (board->hpet)
-        put_hpet(builder);
-    put_ssdt(builder, board);
-    uint32_t rsdt = put_root(builder, "RSDT", sizeof(uint32_t));
-    uint32_t xsdt = put_root(builder, "XSDT", sizeof(uint64_t));
-    fill_rsdp(root, rsdt, xsdt);
-
-    int ret;
-    if (builder->overflow)
-        ret = error_set(err, -E2BIG, "the ACPI tables have no room for %u CPUs", board->cpus);
-    else if ((ret = memory_write(mem, LAYOUT_ACPI_BASE, builder->data, builder->used)))
+    int ret = acpi_build_image(board, &image, err);
+    if (ret)
+        return ret;
+    place(image, base);
+    ret = memory_write(mem, LAYOUT_ACPI_BASE, &image->rsdp, sizeof(image->rsdp));
+    if (!ret)
+        ret = memory_write(mem, base, image->data, image->used);
+    if (ret)
         error_set(err, ret, "no guest memory for the ACPI tables at 0x%x", LAYOUT_ACPI_BASE);
     else
         *rsdp = LAYOUT_ACPI_BASE;
-    free(builder);
+    free(image);
     return ret;
 }
