@@ -294,6 +294,22 @@ void pci_add_express(struct pci_device *pci)
     pci_set16(pci->write_mask, offset + PCI_EXPRESS_DEVICE_CONTROL, 0x78ff);
 }
 
+/* Software looks for functions 1 to 7 only where function 0 says that there are some (6.2.1). */
+static void say_multifunction(struct pci_bus *bus, unsigned slot)
+{
+    struct pci_device *first = bus->function[PCI_DEVFN(slot, 0)];
+    bool others = false;
+
+    for (unsigned f = 1; f < PCI_SLOT_FUNCTIONS; f++)
+        others |= bus->function[PCI_DEVFN(slot, f)] != NULL;
+    if (!first || !others)
+        return;
+    pthread_mutex_lock(&first->lock);
+    first->config[PCI_HEADER_TYPE] |= PCI_HEADER_MULTIFUNCTION;
+    first->initial[PCI_HEADER_TYPE] |= PCI_HEADER_MULTIFUNCTION;
+    pthread_mutex_unlock(&first->lock);
+}
+
 int pci_device_attach(struct pci_device *pci, int devfn, struct error *err)
 {
     struct pci_bus *bus = pci->bus;
@@ -315,6 +331,7 @@ int pci_device_attach(struct pci_device *pci, int devfn, struct error *err)
     pci_interrupts_reset(pci);
     pthread_mutex_unlock(&pci->lock);
     bus->function[devfn] = pci;
+    say_multifunction(bus, PCI_SLOT((unsigned)devfn));
     return 0;
 }
 

@@ -32,6 +32,7 @@
 #include "mem/memory.h"
 
 #define PCI_FUNCTIONS 256
+#define PCI_SLOT_FUNCTIONS 8
 #define PCI_DEVFN(slot, function) (((slot) << 3) | (function))
 #define PCI_SLOT(devfn) ((devfn) >> 3)
 #define PCI_DEVFN_AUTO (-1) /* the first free slot from 1 on */

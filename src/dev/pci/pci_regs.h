@@ -24,6 +24,8 @@
 #define PCI_REVISION_ID 0x08
 #define PCI_CLASS 0x09 /* programming interface, subclass, base class: three bytes */
 #define PCI_CACHE_LINE_SIZE 0x0c
+#define PCI_HEADER_TYPE 0x0e
+#define PCI_HEADER_MULTIFUNCTION 0x80u
 #define PCI_BAR0 0x10
 #define PCI_BAR_COUNT 6
 #define PCI_BAR_IS_IO 0x1u
