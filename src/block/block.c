@@ -31,6 +31,14 @@ static const struct keyword aios[] = {
     {NULL, 0},
 };
 
+static const struct keyword interfaces[] = {
+    {"virtio", BLOCK_VIRTIO},
+    {"ahci", BLOCK_AHCI},
+    {"sata", BLOCK_AHCI},
+    {"ide", BLOCK_IDE},
+    {NULL, 0},
+};
+
 /* Finds `value` among the words, or fills `err` with all that would do. */
 static int parse_keyword(const struct keyword *words, const char *key, const char *value, int *out,
                          struct error *err)
@@ -82,10 +90,13 @@ static int parse_option(struct block_options *options, const char *key, const ch
     } else if (!strcmp(key, "aio")) {
         ret = parse_keyword(aios, key, value, &number, err);
         options->aio = (enum block_aio)number;
+    } else if (!strcmp(key, "if")) {
+        ret = parse_keyword(interfaces, key, value, &number, err);
+        options->interface = (enum block_interface)number;
     } else {
         ret = error_set(err, -EINVAL,
-                        "unknown disk option %s; there are format, readonly, cache, discard, aio "
-                        "and serial",
+                        "unknown disk option %s; there are if, format, readonly, cache, discard, "
+                        "aio and serial",
                         key);
     }
     return ret;
@@ -111,9 +122,10 @@ static const char *take_item(const char *text, char *to, size_t size, bool *fits
     return *text ? text + 1 : NULL;
 }
 
-int block_parse_options(struct block_options *options, const char *text, struct error *err)
+/* `*options` has the defaults. */
+static int parse_options(struct block_options *options, const char *text, struct error *err)
 {
-    struct block_options parsed = {.discard = true};
+    struct block_options parsed = *options;
     char item[256];
     bool fits;
     const char *rest = take_item(text, parsed.path, sizeof(parsed.path), &fits);
@@ -134,6 +146,35 @@ int block_parse_options(struct block_options *options, const char *text, struct 
         if (ret)
             return ret;
     }
+    *options = parsed;
+    return 0;
+}
+
+int block_parse_options(struct block_options *options, const char *text, struct error *err)
+{
+    struct block_options parsed = {.discard = true};
+    int ret = parse_options(&parsed, text, err);
+
+    if (!ret)
+        *options = parsed;
+    return ret;
+}
+
+int block_parse_cdrom_options(struct block_options *options, const char *text, struct error *err)
+{
+    struct block_options parsed = {.interface = BLOCK_AHCI};
+    int ret = parse_options(&parsed, text, err);
+
+    if (ret)
+        return ret;
+    if (parsed.interface == BLOCK_VIRTIO)
+        return error_set(err, -EINVAL,
+                         "CD-ROM %s: there is no virtio CD-ROM drive; use if=ahci "
+                         "or if=ide",
+                         parsed.path);
+    parsed.cdrom = parsed.read_only = true;
+    if (!strcmp(parsed.path, "none"))
+        parsed.path[0] = '\0';
     *options = parsed;
     return 0;
 }

@@ -79,6 +79,9 @@ enum block_aio {
     BLOCK_AIO_THREAD,
 };
 
+/* The kind of controller that shows the disk to the guest; nothing to the image. */
+enum block_interface { BLOCK_VIRTIO, BLOCK_AHCI, BLOCK_IDE };
+
 /* What `FILE[,key=value]...` says. */
 struct block_options {
     char path[BLOCK_PATH_MAX];
@@ -88,11 +91,17 @@ struct block_options {
     bool discard;                      /* discard=on|off, on by default */
     enum block_aio aio;                /* aio=auto|io_uring|thread */
     char serial[BLOCK_SERIAL_MAX + 1]; /* serial=TEXT, for the device */
+    enum block_interface interface;    /* if=virtio|ahci|sata|ide, for the board */
+    bool cdrom;                        /* a disc in a CD-ROM drive; an empty path: no disc */
 };
 
 /* Parses the command line form; a comma in the file name is written twice. -EINVAL. */
 SILL_CHECKED int block_parse_options(struct block_options *options, const char *text,
                                      struct error *err);
+
+/* The same for a CD-ROM drive: read-only, on AHCI by default, and `none` is an empty drive. */
+SILL_CHECKED int block_parse_cdrom_options(struct block_options *options, const char *text,
+                                           struct error *err);
 
 /*
  * Opens the image and locks it: exclusively, or shared when read-only, so that two VMs never write
