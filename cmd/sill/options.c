@@ -135,6 +135,17 @@ static int take_disk(struct run_options *options, char *value, struct error *err
     return result;
 }
 
+static int take_cdrom(struct run_options *options, char *value, struct error *err)
+{
+    unsigned *count = &options->vm.board.disk_count;
+    if (*count == PC_MAX_DISKS)
+        return error_set(err, -EINVAL, "'%s' is one drive too many: %d work", value, PC_MAX_DISKS);
+    int result = block_parse_cdrom_options(&options->disks[*count], value, err);
+    if (!result)
+        ++*count;
+    return result;
+}
+
 static int take_console(struct run_options *options, char *value, struct error *err)
 {
     return console_parse(&options->vm.console, value, err);
@@ -199,10 +210,11 @@ static int take_boot(struct run_options *options, char *value, struct error *err
     return firmware_parse_boot(&options->vm.board, value, err);
 }
 
-static int refuse_media(struct run_options *options, char *value, struct error *err)
+static int refuse_floppy(struct run_options *options, char *value, struct error *err)
 {
     return error_set(err, -EINVAL,
-                     "this version has no CD-ROM or floppy: disks are given with --disk");
+                     "this version has no floppy: disks are given with --disk, ISO "
+                     "images with --cdrom");
 }
 
 static int take_no_reboot(struct run_options *options, char *value, struct error *err)
@@ -270,7 +282,10 @@ static const struct option {
      "an image; keys: format=raw, readonly=on|off,\n"
      "discard=on|off, aio=auto|io_uring|thread,\n"
      "cache=writeback|writethrough|unsafe, serial=TEXT;\n"
-     "a comma in FILE is written twice"},
+     "a comma in FILE is written twice; if=virtio|ahci|ide:\n"
+     "the controller, virtio by default"},
+    {"cdrom", "FILE[,if=ahci|ide]", true, take_cdrom,
+     "an ISO image in a CD-ROM drive; none: no disc in it"},
     {"firmware", "bios|uefi|FILE", false, take_firmware,
      "what starts the VM without --kernel; uefi,vars=FILE\n"
      "keeps UEFI's settings, else they end with the VM"},
@@ -311,8 +326,7 @@ static const struct option {
     {"no-reboot", NULL, false, take_no_reboot, "a reset by the guest ends the run with status 2"},
     {"dry-run", NULL, false, take_dry_run, "build the VM and load the kernel, then end"},
     {"quiet", NULL, false, take_quiet, "do not say which engine is used and why"},
-    {"cdrom", "FILE", true, refuse_media, NULL},
-    {"floppy", "FILE", true, refuse_media, NULL},
+    {"floppy", "FILE", true, refuse_floppy, NULL},
 };
 
 /* Levenshtein distance, for words of up to WORD_MAX letters. */

@@ -25,7 +25,6 @@
 #include "dev/legacy/testdev.h"
 #include "dev/legacy/uart16550.h"
 #include "dev/pci/lpc.h"
-#include "dev/virtio/virtio_blk.h"
 #include "dev/virtio/virtio_console.h"
 #include "dev/virtio/virtio_rng.h"
 
@@ -308,32 +307,6 @@ static int add_pci(struct pc *pc, struct error *err)
     return result;
 }
 
-static int add_disks(struct pc *pc, struct error *err)
-{
-    for (unsigned i = 0; i < pc->config.disk_count; i++) {
-        const struct block_options *options = &pc->config.disks[i];
-        struct virtio_blk_config config = {
-            .pci = {pc->disk_name[i], pci_host_bus(pc->pci_host), PCI_DEVFN_AUTO},
-            .queues = pc->config.cpus,
-            .serial = options->serial[0] ? options->serial : NULL,
-        };
-        struct block_device *disk;
-        struct device *device;
-        snprintf(pc->disk_name[i], sizeof(pc->disk_name[i]), "disk%u", i);
-        int result = block_open(&disk, options, err);
-        if (result)
-            return result;
-        result = virtio_blk_new(&device, &config, disk, err);
-        if (result) {
-            block_close(disk);
-            return result;
-        }
-        pc_add_device(pc, device);
-        pc_add_pci_boot_device(pc, PC_BOOT_DISK, device, "scsi", "/disk@0,0");
-    }
-    return 0;
-}
-
 static int add_debug_exit(struct pc *pc, const struct pc_extra *extra, const char *name,
                           struct error *err)
 {
@@ -438,7 +411,7 @@ static int (*const build_steps[])(struct pc *pc, struct error *err) = {
     pc_add_bios,
     pc_add_display,
     pc_add_uefi_flash,
-    add_disks,
+    pc_add_storage,
     pc_add_nets,
     add_extras,
     pc_finish_firmware,

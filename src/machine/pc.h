@@ -127,6 +127,16 @@ void pc_resume(struct pc *pc);
 SILL_CHECKED int pc_save_devices(struct pc *pc, struct state_buffer *buffer);
 SILL_CHECKED int pc_restore_devices(struct pc *pc, struct state_buffer *buffer, struct error *err);
 
+/*
+ * Takes the disc out of the drive (`cd0`, `cd1`, ...) and puts in what the options name; NULL:
+ * none. The VM may run. -EBUSY when the guest has locked the drive and `force` is off; the guest is
+ * told that somebody wants the disc. Sentences for that, for drives that do not exist and for
+ * images that cannot be opened; the drive then keeps its disc.
+ */
+SILL_CHECKED int pc_change_medium(struct pc *pc, const char *drive,
+                                  const struct block_options *options, bool force,
+                                  struct error *err);
+
 struct engine_vcpu *pc_vcpu(struct pc *pc, unsigned index);
 struct engine_vm *pc_engine_vm(struct pc *pc);
 struct memory *pc_memory(struct pc *pc);

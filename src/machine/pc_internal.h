@@ -30,6 +30,14 @@ struct pc_boot_device {
     char path[80]; /* its Open Firmware path */
 };
 
+/* A drive, pc_storage.c. */
+struct pc_drive {
+    char name[16]; /* "disk0", "cd0" */
+    enum block_interface interface;
+    unsigned unit; /* port or position on its controller */
+    bool removable;
+};
+
 struct pc {
     struct pc_config config;
     struct layout layout;
@@ -57,15 +65,17 @@ struct pc {
     struct pci_host *pci_host;
     struct display *display;
     struct input *input;
+    struct ahci *ahci;   /* NULL: no drive asks for it */
+    unsigned ahci_ports; /* of it that are taken */
 
     struct uefi_store uefi_store;
     gpa_t uefi_flash_base;
     uint64_t uefi_flash_size;
 
-    char disk_name[PC_MAX_DISKS][16];
     struct pc_boot_device boot_device[PC_MAX_BOOT_DEVICES]; /* of a class: in order of boot */
     unsigned boot_device_count;
 
+    struct pc_drive drive[PC_MAX_DISKS]; /* as config.disks */
     char net_name[PC_MAX_NETS][16];
     char extra_name[PC_MAX_EXTRAS][24];
 };
@@ -89,6 +99,9 @@ void pc_add_boot_device(struct pc *pc, enum pc_boot_class class, const char *for
 /* The same for a PCI function that is on the bus: "/pci@i0cf8/`node`@slot,function`below`". */
 void pc_add_pci_boot_device(struct pc *pc, enum pc_boot_class class, const struct device *device,
                             const char *node, const char *below);
+
+/* pc_storage.c: a build step. */
+SILL_CHECKED int pc_add_storage(struct pc *pc, struct error *err);
 
 /* pc_net.c: build step. */
 SILL_CHECKED int pc_add_nets(struct pc *pc, struct error *err);
