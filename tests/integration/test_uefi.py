@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 
-from conftest import sill, spawn
+from conftest import SCRIPTED_APPEND, sill, spawn
 
 OVMF_VARS = "/usr/share/OVMF/OVMF_VARS_4M.fd"
 GUID = "01234567-89ab-cdef-0123-456789abcdef"
@@ -163,3 +163,39 @@ def test_store_that_cannot_be_made(tmp_path):
     assert done.returncode == 1
     assert "no regular file" in done.stderr
     assert not list(tmp_path.iterdir())
+
+
+GRUB_MODULES = "echo fat halt linux ls normal part_gpt part_msdos serial terminal test".split()
+GRUB_CONFIG = "serial --unit=0\nterminal_input serial\nterminal_output serial\n"
+
+
+@pytest.fixture(scope="session")
+def grub(tmp_path_factory):
+    """GRUB as an EFI program that ends in its prompt on the serial port."""
+    folder = tmp_path_factory.mktemp("grub")
+    (folder / "grub.cfg").write_text(GRUB_CONFIG)
+    subprocess.run(["grub-mkimage", "-O", "x86_64-efi", "-o", folder / "grub.efi", "-p", "/",
+                    "-c", folder / "grub.cfg", *GRUB_MODULES], check=True)
+    return (folder / "grub.efi").read_bytes()
+
+
+def test_grub_starts_debian(tmp_path, grub, debian, scripted):
+    """From a FAT file system on a virtio disk, with two vCPUs."""
+    initrd = scripted("""\
+        ls -d /sys/firmware/efi/efivars
+        echo "cpus: $(nproc)"
+        """)
+    esp = make_esp(tmp_path / "esp.img", {
+        "EFI/BOOT/BOOTX64.EFI": grub,
+        "vmlinuz": debian.kernel.read_bytes(),
+        "initrd": initrd.read_bytes(),
+    }, mebibytes=64)
+    child = uefi("--disk", esp, "--cpus", "2")
+    for command in (f"linux /vmlinuz {SCRIPTED_APPEND}", "initrd /initrd", "boot"):
+        child.expect_exact("grub> ")
+        child.send(command + "\r")
+    child.expect_exact("guest: start")
+    child.expect_exact("guest: end")
+    assert plain(child.before).split("\n")[1:3] == ["/sys/firmware/efi/efivars", "cpus: 2"]
+    child.wait()
+    assert child.exitstatus == 0
