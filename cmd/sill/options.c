@@ -448,11 +448,11 @@ static int check_together(const struct run_options *options, struct error *err)
     if (board->kernel && board->firmware)
         return error_set(err, -EINVAL,
                          "--kernel and --firmware are two ways to start: leave one of them out");
-    if (!board->kernel && !board->firmware)
-        return error_set(
-            err, -EINVAL,
-            "there is nothing to boot: add --kernel FILE with a Linux bzImage, an ELF "
-            "kernel with a PVH note or a multiboot kernel, or --firmware bios or uefi");
+    if (!board->kernel && !board->firmware && !board->disk_count)
+        return error_set(err, -EINVAL,
+                         "there is nothing to boot: add --disk FILE, --cdrom FILE, or --kernel "
+                         "FILE with a Linux bzImage, an ELF kernel with a PVH note or a multiboot "
+                         "kernel; --firmware bios or uefi starts without");
     return config_check(&options->vm, err);
 }
 

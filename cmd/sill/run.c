@@ -9,6 +9,7 @@
 #include "engine/select.h"
 #include "options.h"
 #include "terminal.h"
+#include "vm/firmware.h"
 #include "vm/vm.h"
 
 static bool uses_terminal(const struct vm_config *config)
@@ -26,6 +27,23 @@ static int run_to_end(struct vm *vm, bool raw, struct error *err)
     int status = vm_run(vm, err);
     terminal_detach();
     return status;
+}
+
+/* Says what was chosen, since another choice would boot otherwise. */
+static int choose_firmware(struct pc_config *board, bool quiet, struct error *err)
+{
+    const char *because;
+    int result = firmware_choose(board, &because, err);
+
+    if (result || quiet)
+        return result;
+    if (because)
+        fprintf(stderr, "sill: firmware %s, by what is on %s\n",
+                board->firmware == PC_FIRMWARE_UEFI ? "uefi" : "bios", because);
+    if (board->firmware == PC_FIRMWARE_UEFI && !board->uefi_vars)
+        fprintf(stderr, "sill: UEFI settings end with this VM; --firmware uefi,vars=FILE keeps "
+                        "them\n");
+    return 0;
 }
 
 int command_run(int argc, char **argv)
@@ -46,10 +64,8 @@ int command_run(int argc, char **argv)
         goto fail;
     if (!options->quiet)
         fprintf(stderr, "sill: engine %s: %s\n", choice.ops->name, choice.reason);
-    if (!options->quiet && options->vm.board.firmware == PC_FIRMWARE_UEFI &&
-        !options->vm.board.uefi_vars)
-        fprintf(stderr, "sill: UEFI settings end with this VM; --firmware uefi,vars=FILE keeps "
-                        "them\n");
+    if (choose_firmware(&options->vm.board, options->quiet, &err))
+        goto fail;
     options->vm.board.engine = choice.ops;
     options->vm.board.engine_cpuid = &choice.info.supported;
 

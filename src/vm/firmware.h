@@ -15,4 +15,11 @@ SILL_CHECKED int firmware_parse(struct pc_config *board, char *text, struct erro
  * `text`. -EINVAL with a sentence. */
 SILL_CHECKED int firmware_parse_boot(struct pc_config *board, char *text, struct error *err);
 
+/*
+ * Chooses the firmware of a board that has neither that nor a kernel: BIOS, unless the first of its
+ * media that boots at all has an EFI system partition or boots with EFI only. `*because` is that
+ * medium's path, or NULL. The media are opened for a moment; a sentence where that cannot be.
+ */
+SILL_CHECKED int firmware_choose(struct pc_config *board, const char **because, struct error *err);
+
 #endif

@@ -199,3 +199,30 @@ def test_grub_starts_debian(tmp_path, grub, debian, scripted):
     assert plain(child.before).split("\n")[1:3] == ["/sys/firmware/efi/efivars", "cpus: 2"]
     child.wait()
     assert child.exitstatus == 0
+
+
+def mbr(partition_type):
+    """A disk's first sector with one partition; its boot code says so on the serial port."""
+    text = b"BOOT SECTOR\r\n"
+    # cld; xor ax, ax; mov ds, ax; mov si, 0x7c20; mov cx, 13; mov dx, 0x3f8
+    # 1: lodsb; out dx, al; loop 1b; 2: hlt; jmp 2b
+    code = bytes.fromhex("fc 31c0 8ed8 be207c b90d00 baf803 ac ee e2fc f4 ebfd")
+    sector = bytearray(512)
+    sector[:len(code)] = code
+    sector[0x20:0x20 + len(text)] = text
+    sector[446:462] = struct.pack("<B3sB3sII", 0x80, b"\0\2\0", partition_type, b"\xff\xff\xff", 2048,
+                                  2048)
+    sector[510:] = b"\x55\xaa"
+    return bytes(sector)
+
+
+def test_disk_decides_about_the_firmware(tmp_path):
+    """Without --firmware: BIOS, unless there is an EFI system partition."""
+    disk = tmp_path / "disk.img"
+    for partition_type, firmware, marker in ((0x83, "bios", "BOOT SECTOR"),
+                                             (0xef, "uefi", "UEFI Interactive Shell")):
+        disk.write_bytes(mbr(partition_type) + bytes((4 << 20) - 512))
+        child = spawn("run", "--engine", "dbt", "--disk", disk)
+        child.expect_exact(f"firmware {firmware}, by what is on {disk}")
+        child.expect_exact(marker)
+        child.close(force=True)
