@@ -180,9 +180,8 @@ static int take_display(struct run_options *options, char *value, struct error *
 {
     if (!strcmp(value, "none"))
         return 0;
-    if (!strncmp(value, "vnc=", 4))
-        return vnc_parse(&options->vm.vnc, value + 4, err);
-    return error_set(err, -EINVAL, "there is no display '%s': use vnc=127.0.0.1:N or none", value);
+    return error_set(err, -EINVAL, "'%s' does not exist: this version has no display, only 'none'",
+                     value);
 }
 
 static int take_vga(struct run_options *options, char *value, struct error *err)
@@ -283,8 +282,8 @@ static const struct option {
      "an image; keys: format=raw, readonly=on|off,\n"
      "discard=on|off, aio=auto|io_uring|thread,\n"
      "cache=writeback|writethrough|unsafe, serial=TEXT;\n"
-     "if=virtio (the default), ahci or ide: the controller;\n"
-     "a comma in FILE is written twice"},
+     "a comma in FILE is written twice; if=virtio|ahci|ide:\n"
+     "the controller, virtio by default"},
     {"cdrom", "FILE[,if=ahci|ide]", true, take_cdrom,
      "an ISO image in a CD-ROM drive; none: no disc in it"},
     {"firmware", "bios|uefi|FILE", false, take_firmware,
@@ -296,18 +295,15 @@ static const struct option {
     {"console", "CONSOLE", false, take_console, "where COM1 goes, stdio by default, see below"},
     {"device", "NAME[,key=value]", true, take_device, "one more device, see below"},
     {"net", "NET[,key=value]", true, take_net,
-     "a network card: user (by NAT), tap=NAME, or none;\n"
-     "keys: model=virtio|e1000e, mac=ADDRESS; with user\n"
-     "hostfwd=tcp:127.0.0.1:8080-:80 (host-guest),\n"
+     "a network card: user (this host's, by NAT), tap=NAME,\n"
+     "or none; keys: model=virtio|e1000e, mac=ADDRESS; of\n"
+     "user also hostfwd=tcp:127.0.0.1:8080-:80 (host-guest),\n"
      "net=10.0.2.0/24, hostname=NAME, restrict=on|off,\n"
      "tftp=DIR, bootfile=NAME; docs/network.md"},
-    {"display", "vnc=ADDRESS:N", false, take_display,
-     "shows the screen at VNC display N of a numeric\n"
-     "address, or at vnc=unix:PATH; ,password=FILE asks\n"
-     "clients for the password in FILE. Default: none"},
+    {"display", "none", false, take_display, "no display"},
     {"vga", "none|std", false, take_vga,
-     "the display adapter: std is a VGA, the default with\n"
-     "firmware; none with --kernel"},
+     "the display adapter: std is a VGA, the default where\n"
+     "firmware boots; none with --kernel"},
     {"name", "NAME", false, take_name, "what the guest and messages call the VM"},
     {"engine", "ENGINE", false, take_engine,
      "auto (the default), kvm or dbt; see 'sill engines';\n"

@@ -94,6 +94,7 @@ def assert_refused(done, *culprits):
     ("--kernel k --gdb tcp:somewhere:1234", ["--gdb", "somewhere", "127.0.0.1"]),
     ("--kernel k --gdb unix:", ["--gdb", "unix:"]),
     ("--kernel k --gdb tcp:127.0.0.1:1234,halt", ["--gdb", "halt", "wait"]),
+    ("--firmware openboot", ["--firmware", "openboot", "uefi"]),
     ("--firmware uefi,colour=red", ["--firmware", "colour", "vars=FILE"]),
     ("--kernel k --firmware uefi", ["--kernel", "--firmware"]),
     ("--floppy a.img", ["--floppy"]),

@@ -266,8 +266,10 @@ static void frames_for_others_are_not_received(void **state)
 
 static void wait_done(unsigned index)
 {
+    const uint8_t *status = memory_host(&rig.pci.mem, TX_DESC(index) + 12, 1, false);
+
     for (unsigned ms = 0; ms < FAKE_WAIT_MS; ms++) {
-        if (guest_get(&rig.pci.mem, TX_DESC(index) + 12, 1) & 1)
+        if (__atomic_load_n(status, __ATOMIC_ACQUIRE) & 1)
             return;
         usleep(1000);
     }

@@ -26,6 +26,7 @@ enum e1000e_bar { BAR_REGISTERS = 0, BAR_IO = 2, BAR_MSIX = 3 };
 
 #define ALL 0xffffffffu
 
+/* By offset. */
 static const struct reg_info {
     uint16_t offset;
     uint16_t count; /* of consecutive registers */
@@ -133,17 +134,22 @@ static const struct reg_info {
     {RXCFGL, 2, 0, ALL},
 };
 
-static const struct reg_info *find(unsigned offset)
+static int compare_offset(const void *key, const void *entry)
 {
-    for (size_t i = 0; i < ARRAY_SIZE(registers); i++) {
-        const struct reg_info *info = &registers[i];
-        if (offset >= info->offset && offset < info->offset + 4u * info->count)
-            return info;
-    }
-    return NULL;
+    unsigned offset = *(const unsigned *)key;
+    const struct reg_info *info = entry;
+
+    if (offset < info->offset)
+        return -1;
+    return offset >= info->offset + 4u * info->count;
 }
 
-/* ---- statistics ---- */
+static const struct reg_info *find(unsigned offset)
+{
+    return bsearch(&offset, registers, ARRAY_SIZE(registers), sizeof(registers[0]), compare_offset);
+}
+
+/* ---- what the other files share: statistics, descriptors ---- */
 
 void e1000e_count(struct e1000e *dev, unsigned offset)
 {
@@ -159,6 +165,16 @@ void e1000e_count64(struct e1000e *dev, unsigned low, uint64_t by)
     value = value > UINT64_MAX - by ? UINT64_MAX : value + by;
     e1000e_set(dev, low, (uint32_t)value);
     e1000e_set(dev, low + 4, (uint32_t)(value >> 32));
+}
+
+void e1000e_store_status(struct e1000e *dev, gpa_t gpa, uint8_t status)
+{
+    uint8_t *host = memory_host(dev->memory, gpa, sizeof(status), true);
+
+    if (!host)
+        return;
+    __atomic_store_n(host, status, __ATOMIC_RELEASE);
+    memory_mark_written(dev->memory, gpa, sizeof(status));
 }
 
 /* ---- time stamps, 10.2.9: SYSTIM grows by a value at each period of 40 ns clock ticks ---- */
@@ -633,7 +649,9 @@ int e1000e_new(struct device **out, const struct e1000e_config *config, struct n
     pci_add_msix(&dev->pci, BAR_MSIX, E1000E_VECTORS);
     e1000e_nvm_init(dev, config->mac);
     e1000e_phy_reset(dev);
-    int ret = pci_device_attach(&dev->pci, config->devfn, err);
+    int ret = config->rom ? pci_add_rom_file(&dev->pci, config->rom, config->rom_package, err) : 0;
+    if (!ret)
+        ret = pci_device_attach(&dev->pci, config->devfn, err);
     if (!ret) {
         reset_registers(dev);
         ret = net_attach(backend, &card_ops, dev, err);

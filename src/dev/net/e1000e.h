@@ -16,6 +16,8 @@ struct e1000e_config {
     int devfn; /* or PCI_DEVFN_AUTO */
     struct clock *clock;
     uint8_t mac[NET_MAC_LENGTH];
+    const char *rom;         /* file for firmware to boot from the network with; NULL: none */
+    const char *rom_package; /* that brings it */
 };
 
 /* Takes over `backend` and closes it with the device; on failure it stays the caller's. */

@@ -80,6 +80,9 @@ static inline void e1000e_set(struct e1000e *dev, unsigned offset, uint32_t valu
 void e1000e_count(struct e1000e *dev, unsigned offset);
 void e1000e_count64(struct e1000e *dev, unsigned low, uint64_t by);
 
+/* Writes the byte of a descriptor that a driver polls, after all that it announces. */
+void e1000e_store_status(struct e1000e *dev, gpa_t gpa, uint8_t status);
+
 /* All below with the lock held, unless they say otherwise. */
 
 /* e1000e_phy.c */

@@ -220,7 +220,7 @@ static void write_back_legacy(struct e1000e *dev, gpa_t at, const struct rx_fram
     back[5] = 0;
     pci_set16(back, 6, rx->vlan);
     to_guest(dev, at + 8, back, sizeof(back));
-    to_guest(dev, at + 12, &status, 1); /* the driver looks at this one */
+    e1000e_store_status(dev, at + 12, status);
 }
 
 /* Extended, 7.1.5, and split, 7.1.6: the length is that of the first buffer. */
@@ -236,7 +236,7 @@ static void write_back_extended(struct e1000e *dev, gpa_t at, const struct rx_fr
         pci_set16(back, 16 + 2 * i, (uint16_t)length[i]);
     back[8] = status & (uint8_t)~RX_DD;
     to_guest(dev, at, back, split ? SPLIT_DESCRIPTOR : E1000E_DESCRIPTOR);
-    to_guest(dev, at + 8, &status, 1);
+    e1000e_store_status(dev, at + 8, status);
 }
 
 /* False: there are too few descriptors now. */

@@ -224,7 +224,6 @@ static bool finish(struct e1000e *dev, struct tx_frame *tx, struct net_offload *
 
 static void complete(struct e1000e *dev, unsigned queue, const struct tx_frame *tx)
 {
-    static const uint8_t done = DESCRIPTOR_DONE;
     unsigned at = queue * E1000E_QUEUE_STRIDE;
     uint32_t count = e1000e_get(dev, TDLEN + at) / E1000E_DESCRIPTOR;
     uint32_t head = e1000e_get(dev, TDH + at);
@@ -236,8 +235,7 @@ static void complete(struct e1000e *dev, unsigned queue, const struct tx_frame *
         gpa_t desc = ring_base(dev, queue) + head * E1000E_DESCRIPTOR;
         if (memory_read(dev->memory, desc + 11, &command, 1) || !(command & TX_RS))
             continue;
-        int ret = memory_write(dev->memory, desc + STATUS_AT, &done, 1);
-        (void)ret; /* it was read from there, so only ROM can refuse */
+        e1000e_store_status(dev, desc + STATUS_AT, DESCRIPTOR_DONE);
         causes |= CAUSE_TXDW | CAUSE_TXQ0 << queue;
     }
     e1000e_set(dev, TDH + at, head);

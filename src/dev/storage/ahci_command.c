@@ -180,8 +180,12 @@ static void io_done(struct block_request *io, int result);
 
 static void submit(struct ahci_slot *slot)
 {
+    struct ahci_port *port = slot->port;
+
     slot->job.io.done = io_done;
-    ata_queue_add(&slot->port->queue, &slot->job.io);
+    slot->job.io.next = port->batch;
+    port->batch = &slot->job.io;
+    port->in_flight++;
 }
 
 /* The table or the memory that it names cannot be used as the command needs it. */
@@ -282,7 +286,7 @@ static void io_done(struct block_request *io, int result)
         slot->moved += slot->job.current;
     ata_job_io_done(&slot->job, result);
     advance(slot);
-    ata_queue_completed(&port->queue);
+    port->in_flight--;
     ahci_port_start_commands(port);
     ahci_leave(ahci);
 }
@@ -373,7 +377,7 @@ void ahci_port_start_commands(struct ahci_port *port)
 {
     struct command command;
 
-    while (port->cmd & CMD_START && port->present && !port->halted && !port->queue.held &&
+    while (port->cmd & CMD_START && port->present && !port->halted && !port->held &&
            !port->exclusive && pci_bus_master(&port->ahci->pci)) {
         uint32_t ready = port->ci & ~port->running;
         if (!ready)
@@ -398,4 +402,12 @@ void ahci_port_start_commands(struct ahci_port *port)
             return;
         start(port, number, &command);
     }
+}
+
+void ahci_port_drain(struct ahci_port *port)
+{
+    port->held++;
+    while (port->in_flight || port->submitting)
+        pthread_cond_wait(&port->ahci->idle, &port->ahci->lock);
+    port->held--;
 }

@@ -572,6 +572,8 @@ int virtio_net_new(struct device **out, const struct virtio_net_config *config,
     vdev->config_size = sizeof(net->config);
     net_reset(vdev);
     int ret = virtio_pci_attach(&net->virtio, &config->pci, NET_CLASS, &net_ops, err);
+    if (!ret && config->rom)
+        ret = pci_add_rom_file(&net->virtio.pci, config->rom, config->rom_package, err);
     if (!ret)
         ret = net_attach(backend, &net_card, net, err);
     if (ret) {

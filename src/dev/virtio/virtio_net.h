@@ -8,6 +8,8 @@
 struct virtio_net_config {
     struct virtio_pci_config pci;
     uint8_t mac[NET_MAC_LENGTH];
+    const char *rom;         /* file for firmware to boot from the network with; NULL: none */
+    const char *rom_package; /* that brings it */
 };
 
 /* Takes over `backend` and closes it with the device; on failure it stays the caller's. */
