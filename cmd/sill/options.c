@@ -189,7 +189,7 @@ static int take_vga(struct run_options *options, char *value, struct error *err)
     static const struct {
         const char *name;
         enum pc_vga vga;
-    } kinds[] = {{"none", PC_VGA_NONE}, {"std", PC_VGA_STD}};
+    } kinds[] = {{"none", PC_VGA_NONE}, {"std", PC_VGA_STD}, {"virtio", PC_VGA_VIRTIO}};
 
     for (size_t i = 0; i < ARRAY_SIZE(kinds); i++) {
         if (!strcmp(value, kinds[i].name)) {
@@ -197,7 +197,8 @@ static int take_vga(struct run_options *options, char *value, struct error *err)
             return 0;
         }
     }
-    return error_set(err, -EINVAL, "there is no display adapter '%s': use none or std", value);
+    return error_set(err, -EINVAL, "there is no display adapter '%s': use none, std or virtio",
+                     value);
 }
 
 static int take_firmware(struct run_options *options, char *value, struct error *err)
@@ -301,9 +302,10 @@ static const struct option {
      "net=10.0.2.0/24, hostname=NAME, restrict=on|off,\n"
      "tftp=DIR, bootfile=NAME; docs/network.md"},
     {"display", "none", false, take_display, "no display"},
-    {"vga", "none|std", false, take_vga,
+    {"vga", "none|std|virtio", false, take_vga,
      "the display adapter: std is a VGA, the default where\n"
-     "firmware boots; none with --kernel"},
+     "firmware boots; virtio is a GPU that starts as one;\n"
+     "none with --kernel"},
     {"name", "NAME", false, take_name, "what the guest and messages call the VM"},
     {"engine", "ENGINE", false, take_engine,
      "auto (the default), kvm or dbt; see 'sill engines';\n"

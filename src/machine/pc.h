@@ -50,7 +50,8 @@ enum pc_boot_class { PC_BOOT_DISK, PC_BOOT_CD, PC_BOOT_FLOPPY, PC_BOOT_NET, PC_B
 enum pc_vga {
     PC_VGA_AUTO, /* PC_VGA_STD when firmware boots, else none */
     PC_VGA_NONE,
-    PC_VGA_STD, /* dev/display/vga_pci.h */
+    PC_VGA_STD,    /* dev/display/vga_pci.h */
+    PC_VGA_VIRTIO, /* dev/display/virtio_vga.h */
 };
 
 struct pc_extra {

@@ -2,14 +2,23 @@
  * What the board shows: the screen, and the display adapter that draws on it. Control thread.
  */
 #include "dev/display/vga_pci.h"
+#include "dev/display/virtio_vga.h"
 #include "machine/pc_internal.h"
 
 /* What the adapters of others that guests have drivers for hold. */
 #define VGA_MEMORY (16 * MIB)
 
-/* SeaBIOS's VGA BIOS for it; only a BIOS runs it. */
-#define VGA_ROM "/usr/share/seabios/vgabios-stdvga.bin"
+/* SeaBIOS's VGA BIOSes for them; only a BIOS runs them. */
 #define VGA_ROM_PACKAGE "seabios"
+
+/* What there is of each kind of adapter. */
+static const struct {
+    int (*create)(struct device **out, const struct vga_pci_config *config, struct error *err);
+    const char *rom;
+} adapters[] = {
+    [PC_VGA_STD] = {vga_pci_new, "/usr/share/seabios/vgabios-stdvga.bin"},
+    [PC_VGA_VIRTIO] = {virtio_vga_new, "/usr/share/seabios/vgabios-virtio.bin"},
+};
 
 /* Firmware needs something to show itself on; a kernel that is booted directly gets what was asked
  * for. */
@@ -29,9 +38,10 @@ int pc_add_display(struct pc *pc, struct error *err)
 {
     if (display_new(&pc->display))
         return pc_out_of_memory(err);
-    if (wanted_vga(&pc->config) == PC_VGA_NONE)
+    if (!pc_has_vga(pc))
         return 0;
 
+    enum pc_vga kind = wanted_vga(&pc->config);
     const struct vga_pci_config config = {
         .name = "vga",
         .bus = pci_host_bus(pc->pci_host),
@@ -39,11 +49,11 @@ int pc_add_display(struct pc *pc, struct error *err)
         .clock = pc->clock,
         .memory = VGA_MEMORY,
         .display = pc->display,
-        .rom = pc->config.kernel ? NULL : VGA_ROM,
+        .rom = pc->config.kernel ? NULL : adapters[kind].rom,
         .rom_package = VGA_ROM_PACKAGE,
     };
     struct device *device;
-    int result = vga_pci_new(&device, &config, err);
+    int result = adapters[kind].create(&device, &config, err);
     if (!result)
         pc_add_device(pc, device);
     return result;

@@ -8,6 +8,7 @@
 #include "dev/display/vga.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -126,11 +127,16 @@ static bool in_mmio_dispi(uint64_t offset, unsigned size)
            offset < VGA_MMIO_DISPI + VGA_MMIO_DISPI_SIZE;
 }
 
-enum bus_result vga_mmio_read(struct vga *vga, uint64_t offset, unsigned size, uint64_t *value)
+static enum bus_result mmio_read(void *opaque, uint64_t offset, unsigned size, uint64_t *value)
 {
+    struct vga *vga = opaque;
     enum bus_result result = BUS_OK;
 
     *value = 0;
+    if (offset + size <= EDID_SIZE) {
+        memcpy(value, vga->edid + offset, size);
+        return BUS_OK;
+    }
     pthread_mutex_lock(&vga->lock);
     if (in_mmio_ports(offset, size)) {
         for (unsigned i = 0; i < size; i++)
@@ -145,8 +151,9 @@ enum bus_result vga_mmio_read(struct vga *vga, uint64_t offset, unsigned size, u
     return result;
 }
 
-enum bus_result vga_mmio_write(struct vga *vga, uint64_t offset, unsigned size, uint64_t value)
+static enum bus_result mmio_write(void *opaque, uint64_t offset, unsigned size, uint64_t value)
 {
+    struct vga *vga = opaque;
     enum bus_result result = BUS_OK;
 
     pthread_mutex_lock(&vga->lock);
@@ -163,6 +170,29 @@ enum bus_result vga_mmio_write(struct vga *vga, uint64_t offset, unsigned size, 
     return result;
 }
 
+const struct region_ops vga_mmio_ops = {.read = mmio_read, .write = mmio_write, .max_size = 2};
+
+static enum bus_result memory_read_bar(void *opaque, uint64_t offset, unsigned size,
+                                       uint64_t *value)
+{
+    struct vga *vga = opaque;
+
+    *value = 0;
+    memcpy(value, vga->vram + offset, size);
+    return BUS_OK;
+}
+
+static enum bus_result memory_write_bar(void *opaque, uint64_t offset, unsigned size,
+                                        uint64_t value)
+{
+    struct vga *vga = opaque;
+
+    memcpy(vga->vram + offset, &value, size);
+    return BUS_OK;
+}
+
+const struct region_ops vga_memory_bar_ops = {.read = memory_read_bar, .write = memory_write_bar};
+
 /* ---- lifecycle ---- */
 
 int vga_init(struct vga *vga, const char *name, struct clock *clock, uint8_t *vram,
@@ -176,6 +206,7 @@ int vga_init(struct vga *vga, const char *name, struct clock *clock, uint8_t *vr
     vga->seen = calloc(1, vram_size);
     if (!vga->seen)
         return -ENOMEM;
+    edid_fill(vga->edid, VGA_PREFERRED_WIDTH, VGA_PREFERRED_HEIGHT);
     pthread_mutex_init(&vga->lock, NULL);
     for (unsigned i = 0; i < VGA_PORT_RANGES; i++) {
         struct vga_ports *ports = &vga->ports[i];
@@ -278,6 +309,14 @@ int vga_post_load(struct vga *vga, struct error *err)
 }
 
 /* ---- the picture ---- */
+
+/* No phase of blinking. */
+#define NOTHING_DRAWN UINT_MAX
+
+void vga_forget_drawn(struct vga *vga)
+{
+    vga->drawn_phase = NOTHING_DRAWN;
+}
 
 struct refresh {
     struct vga *vga;

@@ -28,10 +28,15 @@
 #include "base/clock.h"
 #include "bus/bus.h"
 #include "dev/display/display.h"
+#include "dev/display/edid.h"
 #include "state/state.h"
 
 /* What the planes of an IBM VGA hold, and so what its modes can reach: 64 KiB each. */
 #define VGA_PLANAR_SIZE (256 * KIB)
+
+/* The monitor's preferred mode. */
+#define VGA_PREFERRED_WIDTH 1280
+#define VGA_PREFERRED_HEIGHT 800
 
 #define VGA_WINDOW_BASE 0xa0000u
 #define VGA_WINDOW_SIZE 0x20000u
@@ -74,6 +79,7 @@ struct vga {
     struct vga_ports ports[VGA_PORT_RANGES];
     struct region dispi_ports;
     struct region window;
+    uint8_t edid[EDID_SIZE];
 
     pthread_mutex_t lock;
     struct vga_registers reg;
@@ -100,19 +106,26 @@ void vga_reset(struct vga *vga);
 extern const struct state_field vga_register_fields[];
 SILL_CHECKED int vga_post_load(struct vga *vga, struct error *err);
 
+/* Something else drew on the surface: the next refresh draws all. Under the display's lock. */
+void vga_forget_drawn(struct vga *vga);
+
 /* As display_source_ops has them. */
 void vga_refresh(struct vga *vga, struct display *display);
 SILL_CHECKED int vga_text(struct vga *vga, char **out);
 
-/* The same registers as the PCI functions show them in their memory BAR: VGA ports 0x3c0 to 0x3df,
- * and dispi registers of 16 bits each. */
+/* BARs of the PCI functions; `opaque` is the vga. */
+
+/* Video memory, until it is mapped and where it cannot be. */
+extern const struct region_ops vga_memory_bar_ops;
+
+/* The registers once more: the monitor's EDID, VGA ports 0x3c0 to 0x3df, and the dispi registers of
+ * 16 bits each. */
+#define VGA_MMIO_EDID 0x000u
 #define VGA_MMIO_PORTS 0x400u
 #define VGA_MMIO_PORTS_SIZE 0x20u
 #define VGA_MMIO_DISPI 0x500u
 #define VGA_MMIO_DISPI_SIZE (2u * VGA_DISPI)
 #define VGA_MMIO_SIZE 0x1000u
-
-enum bus_result vga_mmio_read(struct vga *vga, uint64_t offset, unsigned size, uint64_t *value);
-enum bus_result vga_mmio_write(struct vga *vga, uint64_t offset, unsigned size, uint64_t value);
+extern const struct region_ops vga_mmio_ops;
 
 #endif

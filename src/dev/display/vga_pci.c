@@ -3,9 +3,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
-#include <string.h>
 
-#include "dev/display/edid.h"
 #include "dev/display/vga.h"
 
 #define VGA_CLASS 0x030000
@@ -16,63 +14,11 @@
 #define BAR_MEMORY 0
 #define BAR_REGISTERS 2
 
-/* The monitor's preferred mode. */
-#define PREFERRED_WIDTH 1280
-#define PREFERRED_HEIGHT 800
-
 struct vga_pci {
     struct pci_device pci;
     struct vga vga;
     struct memory_block vram;
     struct display *display;
-    uint8_t edid[EDID_SIZE];
-};
-
-/* ---- BARs ---- */
-
-/* Until the memory is mapped, and where it cannot be. */
-static enum bus_result memory_read_bar(void *opaque, uint64_t offset, unsigned size,
-                                       uint64_t *value)
-{
-    struct vga_pci *dev = opaque;
-
-    *value = 0;
-    memcpy(value, dev->vram.host + offset, size);
-    return BUS_OK;
-}
-
-static enum bus_result memory_write_bar(void *opaque, uint64_t offset, unsigned size,
-                                        uint64_t value)
-{
-    struct vga_pci *dev = opaque;
-
-    memcpy(dev->vram.host + offset, &value, size);
-    return BUS_OK;
-}
-
-static const struct region_ops memory_ops = {.read = memory_read_bar, .write = memory_write_bar};
-
-static enum bus_result registers_read(void *opaque, uint64_t offset, unsigned size, uint64_t *value)
-{
-    struct vga_pci *dev = opaque;
-
-    if (offset + size > EDID_SIZE)
-        return vga_mmio_read(&dev->vga, offset, size, value);
-    *value = 0;
-    memcpy(value, dev->edid + offset, size);
-    return BUS_OK;
-}
-
-static enum bus_result registers_write(void *opaque, uint64_t offset, unsigned size, uint64_t value)
-{
-    struct vga_pci *dev = opaque;
-    return vga_mmio_write(&dev->vga, offset, size, value);
-}
-
-static const struct region_ops registers_ops = {
-    .read = registers_read,
-    .write = registers_write,
-    .max_size = 2,
 };
 
 /* ---- the screen ---- */
@@ -160,7 +106,6 @@ int vga_pci_new(struct device **out, const struct vga_pci_config *config, struct
     dev->display = config->display;
     dev->pci.dev = (struct device){.ops = &ops, .name = config->name, .state_object = dev};
     pci_device_init(&dev->pci, config->bus, NULL, &ident);
-    edid_fill(dev->edid, PREFERRED_WIDTH, PREFERRED_HEIGHT);
 
     int result = memory_block_init(&dev->vram, config->memory, config->name, err);
     if (result)
@@ -170,11 +115,11 @@ int vga_pci_new(struct device **out, const struct vga_pci_config *config, struct
         error_set(err, result, "%s: no memory for the device", config->name);
         goto fail;
     }
-    pci_add_bar(&dev->pci, BAR_MEMORY, PCI_BAR_MEM32, config->memory, config->name, &memory_ops,
-                dev);
+    pci_add_bar(&dev->pci, BAR_MEMORY, PCI_BAR_MEM32, config->memory, config->name,
+                &vga_memory_bar_ops, &dev->vga);
     pci_bar_set_ram(&dev->pci, BAR_MEMORY, &dev->vram);
-    pci_add_bar(&dev->pci, BAR_REGISTERS, PCI_BAR_MEM32, VGA_MMIO_SIZE, config->name,
-                &registers_ops, dev);
+    pci_add_bar(&dev->pci, BAR_REGISTERS, PCI_BAR_MEM32, VGA_MMIO_SIZE, config->name, &vga_mmio_ops,
+                &dev->vga);
     result = vga_attach(&dev->vga, config->bus->bus, err);
     if (!result && config->rom)
         result = pci_add_rom_file(&dev->pci, config->rom, config->rom_package, err);

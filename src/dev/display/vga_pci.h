@@ -11,6 +11,7 @@
 #ifndef SILL_DEV_DISPLAY_VGA_PCI_H
 #define SILL_DEV_DISPLAY_VGA_PCI_H
 
+#include "base/clock.h"
 #include "dev/device.h"
 #include "dev/display/display.h"
 #include "dev/pci/pci.h"

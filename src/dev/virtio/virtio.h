@@ -30,6 +30,7 @@ enum virtio_type {
     VIRTIO_TYPE_BLK = 2,
     VIRTIO_TYPE_CONSOLE = 3,
     VIRTIO_TYPE_RNG = 4,
+    VIRTIO_TYPE_GPU = 16,
 };
 
 /* Device status, 2.1 */

@@ -12,9 +12,9 @@
 #define SUBSYSTEM_ID 0x1100
 #define REVISION 1
 
-#define REGISTERS_BAR 0
-#define MSIX_BAR 2
 #define PAGE 0x1000u
+
+static const struct virtio_pci_layout plain_layout = {.registers_bar = 0, .msix_bar = 2};
 
 /* Capability types, 4.1.4 */
 enum cfg_type {
@@ -297,7 +297,7 @@ static void common_write(struct virtio_pci *v, unsigned offset, uint32_t value)
     }
 }
 
-/* BAR 0. */
+/* The BAR. */
 
 /* 4.1.3.1: the driver accesses each register in its own width; addresses by halves. */
 static bool common_legal(unsigned offset, unsigned size)
@@ -310,7 +310,9 @@ static enum bus_result registers_read(void *opaque, uint64_t offset, unsigned si
     struct virtio_pci *v = opaque;
     unsigned reg = offset % PAGE;
 
-    switch (offset - reg) {
+    if (offset < v->layout->registers_offset)
+        return v->layout->before->read(v->before, offset, size, value);
+    switch (offset - reg - v->layout->registers_offset) {
     case VIRTIO_PCI_COMMON:
         if (!common_legal(reg, size))
             return BUS_ERROR;
@@ -326,7 +328,7 @@ static enum bus_result registers_read(void *opaque, uint64_t offset, unsigned si
         *value = virtio_config_read(&v->vdev, reg, size);
         pthread_mutex_unlock(&v->vdev.control);
         return BUS_OK;
-    default: /* VIRTIO_PCI_NOTIFY */
+    default: /* VIRTIO_PCI_NOTIFY, or behind all */
         return BUS_UNHANDLED;
     }
 }
@@ -336,7 +338,9 @@ static enum bus_result registers_write(void *opaque, uint64_t offset, unsigned s
     struct virtio_pci *v = opaque;
     unsigned reg = offset % PAGE;
 
-    switch (offset - reg) {
+    if (offset < v->layout->registers_offset)
+        return v->layout->before->write(v->before, offset, size, value);
+    switch (offset - reg - v->layout->registers_offset) {
     case VIRTIO_PCI_COMMON:
         if (!common_legal(reg, size))
             return BUS_ERROR;
@@ -352,7 +356,7 @@ static enum bus_result registers_write(void *opaque, uint64_t offset, unsigned s
     case VIRTIO_PCI_NOTIFY:
         virtio_notify(&v->vdev, reg / VIRTIO_PCI_NOTIFY_STRIDE);
         return BUS_OK;
-    default: /* VIRTIO_PCI_ISR */
+    default: /* VIRTIO_PCI_ISR, or behind all */
         return BUS_UNHANDLED;
     }
 }
@@ -364,7 +368,7 @@ static const struct region_ops registers_ops = {
 };
 
 /*
- * The configuration access capability, 4.1.4.9: a window of up to four bytes into BAR 0 for
+ * The configuration access capability, 4.1.4.9: a window of up to four bytes into the BAR for
  * software that cannot reach the BAR, as firmware in real mode.
  */
 
@@ -382,8 +386,8 @@ static bool window_accessed(struct virtio_pci *v, unsigned offset, unsigned size
     *at = pci_get32(cap, CAP_OFFSET);
     *length = pci_get32(cap, CAP_REGION_LENGTH);
     pthread_mutex_unlock(&v->pci.lock);
-    return bar == REGISTERS_BAR && (*length == 1 || *length == 2 || *length == 4) &&
-           !(*at % *length) && *at < VIRTIO_PCI_BAR_SIZE;
+    return bar == v->layout->registers_bar && (*length == 1 || *length == 2 || *length == 4) &&
+           !(*at % *length) && *at < v->pci.bar[bar].size;
 }
 
 static void config_reading(struct pci_device *pci, unsigned offset, unsigned size)
@@ -433,8 +437,8 @@ static unsigned add_cap(struct virtio_pci *v, enum cfg_type type, uint32_t offse
 
     cap[CAP_LENGTH] = size;
     cap[CAP_CFG_TYPE] = (uint8_t)type;
-    cap[CAP_BAR] = REGISTERS_BAR;
-    pci_set32(cap, CAP_OFFSET, offset);
+    cap[CAP_BAR] = (uint8_t)v->layout->registers_bar;
+    pci_set32(cap, CAP_OFFSET, v->layout->registers_offset + offset);
     pci_set32(cap, CAP_REGION_LENGTH, length);
     return at;
 }
@@ -460,8 +464,18 @@ static void add_capabilities(struct virtio_pci *v)
     v->cfg_access = (uint8_t)access;
 }
 
-int virtio_pci_attach(struct virtio_pci *v, const struct virtio_pci_config *config,
-                      uint32_t class_code, const struct device_ops *ops, struct error *err)
+/* A power of two, as a BAR has to have. */
+static uint64_t bar_size(const struct virtio_pci_layout *layout)
+{
+    uint64_t size = VIRTIO_PCI_BAR_SIZE;
+
+    while (size < layout->registers_offset + VIRTIO_PCI_BAR_SIZE)
+        size *= 2;
+    return size;
+}
+
+void virtio_pci_build(struct virtio_pci *v, const struct virtio_pci_config *config,
+                      uint32_t class_code, const struct device_ops *ops)
 {
     const struct pci_ident ident = {
         .vendor = VIRTIO_PCI_VENDOR,
@@ -478,12 +492,20 @@ int virtio_pci_attach(struct virtio_pci *v, const struct virtio_pci_config *conf
     v->config_vector = VIRTIO_NO_VECTOR;
     pthread_mutex_init(&v->isr_lock, NULL);
     pci_device_init(&v->pci, config->bus, &virtio_pci_ops, &ident);
-    pci_add_bar(&v->pci, REGISTERS_BAR, PCI_BAR_MEM64, VIRTIO_PCI_BAR_SIZE, config->name,
+    if (!v->layout)
+        v->layout = &plain_layout;
+    pci_add_bar(&v->pci, v->layout->registers_bar, PCI_BAR_MEM64, bar_size(v->layout), config->name,
                 &registers_ops, v);
     /* One for each queue and one for configuration changes. */
-    pci_add_msix(&v->pci, MSIX_BAR, v->vdev.queue_count + 1);
+    pci_add_msix(&v->pci, v->layout->msix_bar, v->vdev.queue_count + 1);
     pci_add_express(&v->pci);
     add_capabilities(v);
+}
+
+int virtio_pci_attach(struct virtio_pci *v, const struct virtio_pci_config *config,
+                      uint32_t class_code, const struct device_ops *ops, struct error *err)
+{
+    virtio_pci_build(v, config, class_code, ops);
     return pci_device_attach(&v->pci, config->devfn, err);
 }
 

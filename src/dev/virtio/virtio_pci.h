@@ -2,7 +2,8 @@
  * virtio over PCI, modern (non-transitional) devices: 1af4:1040 + type. VIRTIO 1.2, section 4.1.
  *
  * BAR 0 (64-bit memory) holds, each in a page of its own, the common configuration, the ISR status,
- * the device-specific configuration and the notification registers; BAR 2 holds the MSI-X table.
+ * the device-specific configuration and the notification registers; BAR 2 holds the MSI-X table. A
+ * device with registers of its own has another layout.
  *
  *     struct my_device {
  *         struct virtio_pci virtio;   first member
@@ -24,9 +25,18 @@
 #define VIRTIO_PCI_NOTIFY 0x3000
 #define VIRTIO_PCI_NOTIFY_STRIDE 4 /* notify_off_multiplier */
 
+/* Where the registers are, of a device that has others in the same BAR. */
+struct virtio_pci_layout {
+    unsigned registers_bar, msix_bar;
+    uint32_t registers_offset;       /* of the common configuration: a multiple of a page */
+    const struct region_ops *before; /* what lies before it; NULL: nothing does */
+};
+
 struct virtio_pci {
     struct pci_device pci;
     struct virtio_device vdev;
+    const struct virtio_pci_layout *layout; /* NULL before building: as above */
+    void *before;                           /* what layout->before is given */
     /* Registers of the common configuration, 4.1.4.3; vdev's control lock. */
     uint32_t feature_select;
     uint32_t driver_feature_select;
@@ -45,7 +55,10 @@ struct virtio_pci_config {
     int devfn; /* or PCI_DEVFN_AUTO */
 };
 
-/* After virtio_init(&v->vdev): makes it a PCI function and puts it on the bus. */
+/* After virtio_init(&v->vdev): makes it a PCI function. */
+void virtio_pci_build(struct virtio_pci *v, const struct virtio_pci_config *config,
+                      uint32_t class_code, const struct device_ops *ops);
+/* The same, and puts it on the bus. */
 SILL_CHECKED int virtio_pci_attach(struct virtio_pci *v, const struct virtio_pci_config *config,
                                    uint32_t class_code, const struct device_ops *ops,
                                    struct error *err);
