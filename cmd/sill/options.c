@@ -206,6 +206,11 @@ static int take_firmware(struct run_options *options, char *value, struct error 
     return firmware_parse(&options->vm.board, value, err);
 }
 
+static int take_fw_cfg(struct run_options *options, char *value, struct error *err)
+{
+    return firmware_parse_file(&options->vm.board, value, err);
+}
+
 static int take_boot(struct run_options *options, char *value, struct error *err)
 {
     return firmware_parse_boot(&options->vm.board, value, err);
@@ -288,8 +293,10 @@ static const struct option {
     {"cdrom", "FILE[,if=ahci|ide]", true, take_cdrom,
      "an ISO image in a CD-ROM drive; none: no disc in it"},
     {"firmware", "bios|uefi|FILE", false, take_firmware,
-     "what starts the VM without --kernel; uefi,vars=FILE\n"
-     "keeps UEFI's settings, else they end with the VM"},
+     "what starts the VM without --kernel: bios, the default,\n"
+     "uefi or a BIOS image; uefi,vars=FILE keeps UEFI's\n"
+     "settings, else they end with the VM"},
+    {"fw-cfg", "NAME=FILE", true, take_fw_cfg, "a file for programs in the guest, NAME is opt/..."},
     {"boot", "order=CLASS,...|menu", false, take_boot,
      "what firmware boots from: disk, cd, floppy, net;\n"
      "menu: it offers a choice"},

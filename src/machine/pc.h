@@ -32,6 +32,7 @@
 #define PC_MAX_DISKS 16
 #define PC_MAX_NETS 8
 #define PC_MAX_EXTRAS 16
+#define PC_MAX_FIRMWARE_FILES 16
 
 /* Devices that are there only when asked for. */
 enum pc_extra_kind {
@@ -41,6 +42,12 @@ enum pc_extra_kind {
     PC_TESTDEV,
     PC_VIRTIO_CONSOLE,
     PC_VIRTIO_RNG,
+};
+
+/* A file of the host's that the guest finds in the firmware configuration device. */
+struct pc_firmware_file {
+    const char *name; /* "opt/..." */
+    const char *path;
 };
 
 /* Kinds of devices to boot from. */
@@ -85,6 +92,8 @@ struct pc_config {
     enum pc_boot_class boot_order[PC_BOOT_CLASSES];
     unsigned boot_order_count; /* 0: the usual order */
     bool boot_menu;            /* firmware offers a choice */
+    struct pc_firmware_file firmware_files[PC_MAX_FIRMWARE_FILES];
+    unsigned firmware_file_count;
 
     /* Direct boot, boot/boot.h. Without a kernel the CPU starts at its reset vector. */
     const char *kernel;

@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "boot/file.h"
@@ -135,6 +136,30 @@ static void set_cmos_order(struct pc *pc, const enum pc_boot_class *order, unsig
 
 /* ---- the firmware configuration device ---- */
 
+#define USERS_FILE_MAX (16 * MIB)
+
+static int add_users_file(struct pc *pc, const struct pc_firmware_file *wanted, struct error *err)
+{
+    struct boot_file file;
+    uint8_t *data = NULL;
+
+    int result = boot_file_open(&file, wanted->path, err);
+    if (result)
+        return result;
+    if (file.size > USERS_FILE_MAX)
+        result = error_set(err, -EFBIG, "%s: more than %llu MiB are too much for the guest's %s",
+                           wanted->path, USERS_FILE_MAX / MIB, wanted->name);
+    else if (!(data = malloc(file.size + 1)))
+        result = pc_out_of_memory(err);
+    else
+        result = boot_file_read(&file, 0, data, file.size, err);
+    if (!result)
+        result = fw_cfg_add_file(pc->fw_cfg, wanted->name, data, file.size, err);
+    free(data);
+    boot_file_close(&file);
+    return result;
+}
+
 int pc_add_fw_cfg(struct pc *pc, struct error *err)
 {
     const struct fw_cfg_config config = {
@@ -145,7 +170,10 @@ int pc_add_fw_cfg(struct pc *pc, struct error *err)
     if (fw_cfg_new(&pc->fw_cfg, &config))
         return pc_out_of_memory(err);
     pc_add_device(pc, fw_cfg_device(pc->fw_cfg));
-    return fw_cfg_attach(pc->fw_cfg, &pc->bus, err);
+    int result = fw_cfg_attach(pc->fw_cfg, &pc->bus, err);
+    for (unsigned i = 0; i < pc->config.firmware_file_count && !result; i++)
+        result = add_users_file(pc, &pc->config.firmware_files[i], err);
+    return result;
 }
 
 #define BOOT_MENU_WAIT_MS 3000

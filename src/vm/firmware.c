@@ -71,3 +71,19 @@ int firmware_parse_boot(struct pc_config *board, char *text, struct error *err)
     }
     return 0;
 }
+
+/* Names elsewhere belong to firmware and its makers (QEMU's docs/specs/fw_cfg.rst). */
+int firmware_parse_file(struct pc_config *board, char *text, struct error *err)
+{
+    char *path = strchr(text, '=');
+
+    if (strncmp(text, "opt/", 4) != 0 || !path || !path[1])
+        return error_set(err, -EINVAL, "'%s' is no file for the guest: use opt/NAME=FILE", text);
+    if (board->firmware_file_count == PC_MAX_FIRMWARE_FILES)
+        return error_set(err, -EINVAL, "'%s' is one file too many: %d work", text,
+                         PC_MAX_FIRMWARE_FILES);
+    *path++ = '\0';
+    board->firmware_files[board->firmware_file_count++] =
+        (struct pc_firmware_file){.name = text, .path = path};
+    return 0;
+}

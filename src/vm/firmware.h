@@ -22,4 +22,7 @@ SILL_CHECKED int firmware_parse_boot(struct pc_config *board, char *text, struct
  */
 SILL_CHECKED int firmware_choose(struct pc_config *board, const char **because, struct error *err);
 
+/* Parses `opt/NAME=FILE`. Changes `text`, which must outlive `board`. -EINVAL with a sentence. */
+SILL_CHECKED int firmware_parse_file(struct pc_config *board, char *text, struct error *err);
+
 #endif

@@ -295,13 +295,15 @@ static int act_resume(struct vm *vm, struct error *err)
 
 static int act_reset_paused(struct vm *vm, struct error *err)
 {
+    for (unsigned i = 0; i < vm->config.board.cpus; i++)
+        vm->vcpu[i].has_stop = false;
     return pc_reset(vm->pc, err);
 }
 
 static int act_reset(struct vm *vm, struct error *err)
 {
     pc_pause(vm->pc);
-    int result = pc_reset(vm->pc, err);
+    int result = act_reset_paused(vm, err);
     pc_resume(vm->pc);
     return result;
 }
@@ -381,22 +383,31 @@ static const struct transition {
         },
 };
 
-/* A debugger wants to see why, and gets the VM as the fault left it. A panic device's crash is the
- * guest's own word, and it has said why. */
-static bool crash_is_debugged(const struct vm *vm)
+/* A panic device's crash is the guest's own word; this one is a triple fault. */
+static bool has_faulted(const struct vm *vm)
 {
     bool faulted = false;
 
     for (unsigned i = 0; i < vm->config.board.cpus; i++)
         faulted |= vm->vcpu[i].has_stop && vm->vcpu[i].stop_reason == GDB_STOP_CRASHED;
-    return faulted && vm->gdb && gdb_server_in_use(vm->gdb);
+    return faulted;
+}
+
+/* What becomes of a triple fault. A debugger wants to see why, and gets the VM as the fault left
+ * it. The chipset resets a machine that has firmware to start again with, and there are systems
+ * that reboot in this way; a kernel that was booted directly has crashed. */
+static enum vm_request after_fault(struct vm *vm)
+{
+    if (vm->gdb && gdb_server_in_use(vm->gdb))
+        return VM_REQUEST_HOLD;
+    return vm->config.board.firmware == PC_FIRMWARE_NONE ? VM_REQUEST_CRASH : VM_REQUEST_RESET;
 }
 
 static int serve_one(struct vm *vm, enum vm_request request, struct error *err)
 {
     enum vm_state state = vm_get_state(vm);
-    if (request == VM_REQUEST_CRASH && crash_is_debugged(vm))
-        request = VM_REQUEST_HOLD;
+    if (request == VM_REQUEST_CRASH && has_faulted(vm))
+        request = after_fault(vm);
     /* With no_reboot a reset is an end like a crash. */
     if (request == VM_REQUEST_RESET && vm->config.no_reboot)
         request = VM_REQUEST_CRASH;

@@ -51,7 +51,8 @@ enum vm_request {
 enum vm_status {
     VM_STATUS_OK = 0, /* the guest powered off, or the user quit */
     VM_STATUS_ERROR = 1,
-    VM_STATUS_CRASHED = 2, /* triple fault, panic device, or a reset with no_reboot */
+    VM_STATUS_CRASHED =
+        2, /* panic device; a reset with no_reboot; triple fault after direct boot */
 };
 
 /* A device that is there only when asked for, and where its characters go. */

@@ -121,6 +121,17 @@ DefinitionBlock ("dsdt.aml", "DSDT", 2, "SILL", "SILLDSDT", 1)
                     })
                 }
 
+                /* The firmware configuration device, for programs in the guest. */
+                Device (FWCF)
+                {
+                    Name (_HID, "QEMU0002")
+                    Name (_STA, 0x0B)
+                    Name (_CRS, ResourceTemplate ()
+                    {
+                        IO (Decode16, 0x510, 0x510, 1, 12)
+                    })
+                }
+
                 /* The port to which a guest reports its panic. */
                 Device (PVPN)
                 {

@@ -1,0 +1,155 @@
+"""Boot sectors: 512 bytes of real-mode code that a BIOS loads from a disk, assembled on request.
+
+A sector's source is entered at 0:0x7c00 with all segments 0 and interrupts off, and can use the macros
+of PRELUDE.
+"""
+
+import subprocess
+
+PRELUDE = """
+        .equ SERIAL, 0x3f8
+        .equ DEBUG_EXIT, 0xf4
+        .equ CMOS, 0x70
+
+        .macro outb value, port
+        mov     $\\port, %dx
+        mov     $\\value, %al
+        out     %al, %dx
+        .endm
+
+        # Writes a zero-terminated string to the serial port.
+        .macro print label
+        mov     $\\label, %si
+        call    print_string
+        .endm
+
+        .macro exit value
+        outb    \\value, DEBUG_EXIT
+        .endm
+
+        .section .text
+        .code16
+        .globl  _start
+_start: cli
+        cld
+        ljmp    $0, $1f
+1:      xor     %ax, %ax
+        mov     %ax, %ds
+        mov     %ax, %es
+        mov     %ax, %ss
+        mov     $0x7c00, %sp
+        jmp     main
+
+print_string:
+        mov     $SERIAL + 5, %dx
+2:      in      %dx, %al
+        test    $0x20, %al
+        jz      2b
+        lodsb
+        test    %al, %al
+        jz      3f
+        mov     $SERIAL, %dx
+        out     %al, %dx
+        jmp     print_string
+3:      ret
+main:
+"""
+
+SOURCES = {
+    "hello": """
+        print   text
+        exit    3
+1:      hlt
+        jmp     1b
+text:   .asciz  "the boot sector runs\\n"
+    """,
+    # Prints the first file of the firmware configuration device, up to a zero.
+    "fw-cfg": """
+        mov     $0x510, %dx
+        mov     $0x20, %ax
+        out     %ax, %dx
+        mov     $buffer, %di
+1:      mov     $0x511, %dx
+        in      %dx, %al
+        stosb
+        test    %al, %al
+        jnz     1b
+        print   buffer
+        exit    1
+        .equ    buffer, 0x8000
+    """,
+    # Says how many starts there were, which CMOS remembers, and resets in another way each time.
+    "resets": """
+        print   text
+        mov     $0x7e, %al
+        out     %al, $CMOS
+        in      $CMOS + 1, %al
+        inc     %al
+        out     %al, $CMOS + 1
+        cmp     $1, %al
+        je      by_cf9
+        cmp     $2, %al
+        je      by_8042
+        cmp     $3, %al
+        je      by_92
+        cmp     $4, %al
+        je      by_fault
+        exit    5
+by_cf9: outb    6, 0xcf9
+1:      jmp     1b
+by_8042:
+        outb    0xfe, 0x64
+1:      jmp     1b
+by_92:  outb    1, 0x92
+1:      jmp     1b
+by_fault:
+        lidt    none
+        ud2
+none:   .word   0
+        .long   0
+text:   .asciz  "start\\n"
+    """,
+    # The BIOS area and the ROM below 4 GiB keep what they have, whatever is written. Protected mode
+    # leaves a limit of 4 GiB behind in %fs.
+    "rom": """
+        lgdt    gdt_pointer
+        mov     %cr0, %eax
+        or      $1, %al
+        mov     %eax, %cr0
+        mov     $8, %bx
+        mov     %bx, %fs
+        and     $0xfe, %al
+        mov     %eax, %cr0
+        mov     $0xfffffff0, %ebx
+        mov     $0xffff0, %ecx
+        mov     %fs:(%ebx), %eax
+        notl    %fs:(%ebx)
+        cmp     %fs:(%ebx), %eax
+        jne     changed
+        mov     %fs:(%ecx), %eax
+        notl    %fs:(%ecx)
+        cmp     %fs:(%ecx), %eax
+        jne     changed
+        exit    1
+changed:
+        exit    2
+        .balign 8
+gdt:    .quad   0, 0x00cf92000000ffff
+gdt_pointer:
+        .word   15
+        .long   gdt
+    """,
+}
+
+
+def build(folder, name):
+    """Assembles a sector and returns the path of a disk image that begins with it."""
+    image = folder / f"{name}.img"
+    subprocess.run(["as", "--32", "-o", folder / f"{name}.o"],
+                   input=(PRELUDE + SOURCES[name]).encode(), check=True)
+    subprocess.run(["ld", "-m", "elf_i386", "-Ttext=0x7c00", "--oformat", "binary", "-o", image,
+                    folder / f"{name}.o"], check=True)
+    code = image.read_bytes()
+    assert len(code) <= 510
+    image.write_bytes(code.ljust(510, b"\0") + b"\x55\xaa" + bytes(1 << 20))
+    return image
