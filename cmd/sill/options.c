@@ -288,30 +288,31 @@ static const struct option {
      "an image; keys: format=raw, readonly=on|off,\n"
      "discard=on|off, aio=auto|io_uring|thread,\n"
      "cache=writeback|writethrough|unsafe, serial=TEXT;\n"
-     "a comma in FILE is written twice; if=virtio|ahci|ide:\n"
-     "the controller, virtio by default"},
+     "if=virtio|ahci|ide: its controller, else virtio;\n"
+     "a comma in FILE is written twice"},
     {"cdrom", "FILE[,if=ahci|ide]", true, take_cdrom,
      "an ISO image in a CD-ROM drive; none: no disc in it"},
     {"firmware", "bios|uefi|FILE", false, take_firmware,
-     "what starts the VM without --kernel: bios, the default,\n"
-     "uefi or a BIOS image; uefi,vars=FILE keeps UEFI's\n"
-     "settings, else they end with the VM"},
-    {"fw-cfg", "NAME=FILE", true, take_fw_cfg, "a file for programs in the guest, NAME is opt/..."},
+     "what starts the VM without --kernel, else chosen by\n"
+     "what there is to boot. FILE: a BIOS's image;\n"
+     "uefi,vars=FILE keeps UEFI's settings"},
+    {"fw-cfg", "NAME=FILE", true, take_fw_cfg, "a file for the guest to find, NAME is opt/..."},
     {"boot", "order=CLASS,...|menu", false, take_boot,
      "what firmware boots from: disk, cd, floppy, net;\n"
      "menu: it offers a choice"},
     {"console", "CONSOLE", false, take_console, "where COM1 goes, stdio by default, see below"},
     {"device", "NAME[,key=value]", true, take_device, "one more device, see below"},
     {"net", "NET[,key=value]", true, take_net,
-     "a network card: user (this host's, by NAT), tap=NAME,\n"
-     "or none; keys: model=virtio|e1000e, mac=ADDRESS; of\n"
-     "user also hostfwd=tcp:127.0.0.1:8080-:80 (host-guest),\n"
-     "net=10.0.2.0/24, hostname=NAME, restrict=on|off,\n"
+     "a network card: user (this host's, by NAT),\n"
+     "tap=NAME or none; keys: model=virtio|e1000e,\n"
+     "mac=ADDRESS; of user also net=10.0.2.0/24,\n"
+     "hostfwd=tcp:127.0.0.1:8080-:80 (host-guest),\n"
+     "hostname=NAME, restrict=on|off,\n"
      "tftp=DIR, bootfile=NAME; docs/network.md"},
     {"display", "none", false, take_display, "no display"},
     {"vga", "none|std|virtio", false, take_vga,
-     "the display adapter: std is a VGA, the default where\n"
-     "firmware boots; virtio is a GPU that starts as one;\n"
+     "the display adapter: std is a VGA, the default with\n"
+     "firmware; virtio is a GPU that starts as one;\n"
      "none with --kernel"},
     {"name", "NAME", false, take_name, "what the guest and messages call the VM"},
     {"engine", "ENGINE", false, take_engine,
