@@ -180,8 +180,9 @@ static int take_display(struct run_options *options, char *value, struct error *
 {
     if (!strcmp(value, "none"))
         return 0;
-    return error_set(err, -EINVAL, "'%s' does not exist: this version has no display, only 'none'",
-                     value);
+    if (!strncmp(value, "vnc=", 4))
+        return vnc_parse(&options->vm.vnc, value + 4, err);
+    return error_set(err, -EINVAL, "there is no display '%s': use vnc=127.0.0.1:N or none", value);
 }
 
 static int take_vga(struct run_options *options, char *value, struct error *err)
@@ -309,7 +310,10 @@ static const struct option {
      "hostfwd=tcp:127.0.0.1:8080-:80 (host-guest),\n"
      "hostname=NAME, restrict=on|off,\n"
      "tftp=DIR, bootfile=NAME; docs/network.md"},
-    {"display", "none", false, take_display, "no display"},
+    {"display", "vnc=ADDRESS:N", false, take_display,
+     "shows the screen at VNC display N of a numeric\n"
+     "address, or at vnc=unix:PATH; ,password=FILE asks\n"
+     "clients for the password in FILE. Default: none"},
     {"vga", "none|std|virtio", false, take_vga,
      "the display adapter: std is a VGA, the default with\n"
      "firmware; virtio is a GPU that starts as one;\n"

@@ -22,6 +22,7 @@
 #include "base/log.h"
 #include "vm/control/server.h"
 #include "vm/stats_file.h"
+#include "vm/vnc/server.h"
 
 struct vm_vcpu {
     struct vm *vm;
@@ -47,6 +48,7 @@ struct vm {
     int status;             /* what vm_run() will return; control thread */
     struct gdb_server *gdb; /* NULL: none; control thread */
     struct gdb_target gdb_target;
+    struct vnc_server *vnc;         /* NULL: none */
     struct control_server *control; /* NULL: none; control thread */
     int stats;                      /* descriptor of config.stats, or -1 */
 
@@ -670,6 +672,9 @@ int vm_new(struct vm **out, const struct vm_config *config, struct error *err)
         result = open_gdb(vm, err);
     if (!result && config->control)
         result = control_server_new(&vm->control, config->control, vm, err);
+    if (!result && config->vnc.kind != VNC_NONE)
+        result = vnc_server_new(&vm->vnc, &config->vnc, config->board.name, pc_display(vm->pc),
+                                pc_input(vm->pc), err);
     if (!result)
         result = start_vcpu_threads(vm, err);
     if (result) {
@@ -685,6 +690,7 @@ void vm_free(struct vm *vm)
     if (!vm)
         return;
     vcpus_end(vm);
+    vnc_server_free(vm->vnc);
     control_server_free(vm->control);
     gdb_server_free(vm->gdb);
     pc_free(vm->pc);

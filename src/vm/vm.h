@@ -19,6 +19,7 @@
 #include "machine/pc.h"
 #include "vm/console.h"
 #include "vm/gdb/server.h"
+#include "vm/vnc/options.h"
 
 enum vm_state {
     VM_CREATED, /* built, kernel loaded; no vCPU has run */
@@ -69,6 +70,7 @@ struct vm_config {
     unsigned device_count;
     bool no_reboot; /* a reset ends the run with VM_STATUS_CRASHED */
     struct gdb_options gdb;
+    struct vnc_options vnc;
     const char *control; /* path of the control socket, control/server.h; NULL */
     const char *stats;   /* file for what the engine counted, stats_file.h; NULL */
 };
