@@ -67,6 +67,8 @@ struct pc {
     struct input *input;
     struct ahci *ahci;   /* NULL: no drive asks for it */
     unsigned ahci_ports; /* of it that are taken */
+    struct ide *ide;     /* the same */
+    unsigned ide_units;
 
     struct uefi_store uefi_store;
     gpa_t uefi_flash_base;

@@ -1,14 +1,18 @@
 /*
- * The board's drives: virtio disks, and ATA disks and CD-ROM drives behind an AHCI controller, each
- * as its options say. A controller is there only when a drive asks for it. Control thread.
+ * The board's drives: virtio disks, and ATA disks and CD-ROM drives behind an AHCI or an IDE
+ * controller, each as its options say. A controller is there only when a drive asks for it. Control
+ * thread.
  */
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "dev/storage/ahci.h"
+#include "dev/storage/ide.h"
 #include "dev/virtio/virtio_blk.h"
 #include "machine/pc_internal.h"
+
+#define ISA_IRQ_IDE 14 /* and 15 */
 
 /* Opens what the options name; `*medium` is NULL for a drive without a disc. */
 static int open_medium(struct block_device **medium, const struct block_options *options,
@@ -84,6 +88,35 @@ static int add_ahci_drive(struct pc *pc, struct pc_drive *drive,
     return 0;
 }
 
+static int add_ide_drive(struct pc *pc, struct pc_drive *drive, const struct block_options *options,
+                         struct block_device *medium, struct error *err)
+{
+    char below[32];
+
+    if (!pc->ide) {
+        struct ide_config config = {
+            .name = "ide",
+            .bus = pci_host_bus(pc->pci_host),
+            .devfn = IDE_DEVFN,
+            .irq = {pc_isa_line(pc, ISA_IRQ_IDE), pc_isa_line(pc, ISA_IRQ_IDE + 1)},
+        };
+        int result = ide_new(&pc->ide, &config, err);
+        if (result)
+            return result;
+        pc_add_device(pc, ide_device(pc->ide));
+    }
+    if (pc->ide_units == IDE_UNITS)
+        return error_set(err, -ENOSPC, "%s: the IDE controller has %d places for drives, all taken",
+                         options->path, IDE_UNITS);
+    drive->unit = pc->ide_units++;
+    struct ata_drive_config config = drive_config(drive, options, medium);
+    ide_add_drive(pc->ide, drive->unit, &config);
+    snprintf(below, sizeof(below), "/drive@%x/disk@%x", drive->unit / 2, drive->unit % 2);
+    pc_add_pci_boot_device(pc, options->cdrom ? PC_BOOT_CD : PC_BOOT_DISK, ide_device(pc->ide),
+                           "ide", below);
+    return 0;
+}
+
 static int add_drive(struct pc *pc, struct pc_drive *drive, const struct block_options *options,
                      struct error *err)
 {
@@ -95,8 +128,11 @@ static int add_drive(struct pc *pc, struct pc_drive *drive, const struct block_o
     case BLOCK_VIRTIO:
         result = add_virtio_disk(pc, drive, options, medium, err);
         break;
-    default:
+    case BLOCK_AHCI:
         result = add_ahci_drive(pc, drive, options, medium, err);
+        break;
+    case BLOCK_IDE:
+        result = add_ide_drive(pc, drive, options, medium, err);
         break;
     }
     if (result && medium)
@@ -153,7 +189,10 @@ int pc_change_medium(struct pc *pc, const char *name, const struct block_options
     int result = options ? open_medium(&medium, options, err) : 0;
     if (result)
         return result;
-    result = ahci_change_medium(pc->ahci, drive->unit, medium, force, &old);
+    if (drive->interface == BLOCK_IDE)
+        result = ide_change_medium(pc->ide, drive->unit, medium, force, &old);
+    else
+        result = ahci_change_medium(pc->ahci, drive->unit, medium, force, &old);
     if (result) {
         if (medium)
             block_close(medium);

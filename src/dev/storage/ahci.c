@@ -19,32 +19,10 @@ void ahci_enter(struct ahci *ahci)
     pthread_mutex_lock(&ahci->lock);
 }
 
-/* Hands the port's requests to the image, without the lock. */
-static void submit_batch(struct ahci *ahci, struct ahci_port *port)
-{
-    if (port->submitting)
-        return;
-    port->submitting = true;
-    while (port->batch) {
-        struct block_request *batch = port->batch;
-        struct block_device *medium = port->drive.medium;
-        port->batch = NULL;
-        pthread_mutex_unlock(&ahci->lock);
-        block_submit(medium, batch);
-        pthread_mutex_lock(&ahci->lock);
-    }
-    port->submitting = false;
-}
-
 void ahci_leave(struct ahci *ahci)
 {
-    for (unsigned i = 0; i < AHCI_PORTS; i++) {
-        struct ahci_port *port = &ahci->port[i];
-        if (port->batch)
-            submit_batch(ahci, port);
-        if (!port->in_flight && !port->submitting && port->held)
-            pthread_cond_broadcast(&ahci->idle);
-    }
+    for (unsigned i = 0; i < AHCI_PORTS; i++)
+        ata_queue_submit(&ahci->port[i].queue, ahci->port[i].drive.medium);
     pthread_mutex_unlock(&ahci->lock);
 }
 
@@ -90,7 +68,7 @@ static void reset_registers(struct ahci *ahci)
 static void drain(struct ahci *ahci)
 {
     for (unsigned i = 0; i < AHCI_PORTS; i++)
-        ahci_port_drain(&ahci->port[i]);
+        ata_queue_drain(&ahci->port[i].queue);
 }
 
 static uint32_t read_register(struct ahci *ahci, unsigned offset)
@@ -223,9 +201,9 @@ static void ahci_destroy(struct device *dev)
     pci_device_done(&ahci->pci);
     for (unsigned i = 0; i < AHCI_PORTS; i++) {
         ata_drive_done(&ahci->port[i].drive);
+        ata_queue_done(&ahci->port[i].queue);
         free(ahci->port[i].slot);
     }
-    pthread_cond_destroy(&ahci->idle);
     pthread_mutex_destroy(&ahci->lock);
     free(ahci);
 }
@@ -291,10 +269,10 @@ int ahci_new(struct ahci **out, const struct ahci_config *config, struct error *
     if (!ahci)
         return error_set(err, -ENOMEM, "%s: no memory for the device", config->name);
     pthread_mutex_init(&ahci->lock, NULL);
-    pthread_cond_init(&ahci->idle, NULL);
     for (unsigned i = 0; i < AHCI_PORTS; i++) {
         ahci->port[i].ahci = ahci;
         ahci->port[i].number = i;
+        ata_queue_init(&ahci->port[i].queue, &ahci->lock);
     }
     ahci->pci.dev = (struct device){.ops = &ahci_ops, .name = config->name, .state_object = ahci};
     pci_device_init(&ahci->pci, config->bus, &pci_ops, &ident);
@@ -334,7 +312,7 @@ int ahci_change_medium(struct ahci *ahci, unsigned number, struct block_device *
     struct ahci_port *port = &ahci->port[number];
 
     ahci_enter(ahci);
-    ahci_port_drain(port);
+    ata_queue_drain(&port->queue);
     int ret = ata_drive_change(&port->drive, medium, force, old);
     ahci_port_start_commands(port);
     ahci_leave(ahci);

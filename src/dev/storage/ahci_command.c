@@ -180,12 +180,8 @@ static void io_done(struct block_request *io, int result);
 
 static void submit(struct ahci_slot *slot)
 {
-    struct ahci_port *port = slot->port;
-
     slot->job.io.done = io_done;
-    slot->job.io.next = port->batch;
-    port->batch = &slot->job.io;
-    port->in_flight++;
+    ata_queue_add(&slot->port->queue, &slot->job.io);
 }
 
 /* The table or the memory that it names cannot be used as the command needs it. */
@@ -286,7 +282,7 @@ static void io_done(struct block_request *io, int result)
         slot->moved += slot->job.current;
     ata_job_io_done(&slot->job, result);
     advance(slot);
-    port->in_flight--;
+    ata_queue_completed(&port->queue);
     ahci_port_start_commands(port);
     ahci_leave(ahci);
 }
@@ -377,7 +373,7 @@ void ahci_port_start_commands(struct ahci_port *port)
 {
     struct command command;
 
-    while (port->cmd & CMD_START && port->present && !port->halted && !port->held &&
+    while (port->cmd & CMD_START && port->present && !port->halted && !port->queue.held &&
            !port->exclusive && pci_bus_master(&port->ahci->pci)) {
         uint32_t ready = port->ci & ~port->running;
         if (!ready)
@@ -402,12 +398,4 @@ void ahci_port_start_commands(struct ahci_port *port)
             return;
         start(port, number, &command);
     }
-}
-
-void ahci_port_drain(struct ahci_port *port)
-{
-    port->held++;
-    while (port->in_flight || port->submitting)
-        pthread_cond_wait(&port->ahci->idle, &port->ahci->lock);
-    port->held--;
 }

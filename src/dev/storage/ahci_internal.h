@@ -2,16 +2,14 @@
  * What the controller's files share: ahci.c (host registers, PCI, lifecycle), ahci_port.c (port
  * registers, link), ahci_command.c (command slots and frames). All functions are called with
  * ahci.lock held.
- *
- * Requests are submitted by ahci_leave(), which gives the lock back. A request may complete inside
- * its submission and make the next one ready; `submitting` sees to it that this goes on in a loop
- * instead of ever deeper in the stack, and that one thread at a time hands over a port's requests.
+ * Requests are submitted by ahci_leave(), which gives the lock back.
  */
 #ifndef SILL_DEV_STORAGE_AHCI_INTERNAL_H
 #define SILL_DEV_STORAGE_AHCI_INTERNAL_H
 
 #include "dev/storage/ahci.h"
 #include "dev/storage/ahci_regs.h"
+#include "dev/storage/ata_queue.h"
 #include "dev/storage/dma_list.h"
 
 struct ahci_port;
@@ -42,17 +40,13 @@ struct ahci_port {
 
     uint32_t running; /* slots whose job is not done */
     bool exclusive;   /* that job is not a queued one */
-    unsigned held;    /* no new jobs: so many wait for the end of the running ones */
-    unsigned in_flight;
-    bool submitting;
-    struct block_request *batch;
+    struct ata_queue queue;
     struct ahci_slot *slot; /* AHCI_SLOTS of them where a drive is present */
 };
 
 struct ahci {
     struct pci_device pci;
     pthread_mutex_t lock;
-    pthread_cond_t idle; /* some port's in_flight or submitting went to rest */
     uint32_t ghc;
     uint32_t is;
     struct ahci_port port[AHCI_PORTS];
@@ -75,8 +69,6 @@ extern const struct state_field ahci_port_fields[];
 
 /* ahci_command.c */
 void ahci_port_start_commands(struct ahci_port *port);
-/* Waits until no job is running; lets go of the lock meanwhile. */
-void ahci_port_drain(struct ahci_port *port);
 void ahci_port_send_signature(struct ahci_port *port);
 
 #endif

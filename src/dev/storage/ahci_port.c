@@ -62,7 +62,7 @@ uint32_t ahci_port_read(struct ahci_port *port, unsigned offset)
 /* What no longer is to be done when ST is cleared: 10.3.2. */
 static void stop(struct ahci_port *port)
 {
-    ahci_port_drain(port);
+    ata_queue_drain(&port->queue);
     port->ci = port->sact = 0;
     port->current_slot = 0;
     port->halted = false;
@@ -104,7 +104,7 @@ static void write_control(struct ahci_port *port, uint32_t value)
 
     port->sctl = value & SCTL_MASK;
     if (was_up != link_up(port)) {
-        ahci_port_drain(port);
+        ata_queue_drain(&port->queue);
         ahci_port_link_reset(port);
         ahci_port_interrupt(port, 0);
     }

@@ -116,6 +116,7 @@ struct ata_drive {
     uint8_t data[ATA_DATA_SIZE]; /* of the one command in progress that is not queued */
 };
 
+extern const struct state_field ata_registers_fields[];
 extern const struct state_field ata_drive_fields[];
 /* -EBADMSG when the state is of another disk. */
 SILL_CHECKED int ata_drive_post_load(struct ata_drive *drive, const char *name, struct error *err);

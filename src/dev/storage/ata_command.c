@@ -364,6 +364,10 @@ static void begin_cdrom(struct ata_job *job)
         job->protocol = job->regs.feature & 1 ? ATA_PROTOCOL_DMA : ATA_PROTOCOL_PIO;
         job->stage = ATA_STAGE_PACKET;
         job->length = ATA_PACKET_SIZE;
+        /* The byte count limit, even; 0 is the largest: ATA/ATAPI-7, 6.22.4. */
+        job->block = job->regs.lba >> 8 & 0xfffe;
+        if (!job->block)
+            job->block = 0xfffe;
         break;
     case ATA_CMD_DEVICE_RESET: {
         uint8_t device = job->regs.device;

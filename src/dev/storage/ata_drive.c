@@ -107,7 +107,7 @@ int ata_drive_post_load(struct ata_drive *drive, const char *name, struct error 
     return 0;
 }
 
-static const struct state_field registers_fields[] = {
+const struct state_field ata_registers_fields[] = {
     STATE_INT(struct ata_registers, feature), STATE_INT(struct ata_registers, count),
     STATE_INT(struct ata_registers, lba),     STATE_INT(struct ata_registers, device),
     STATE_INT(struct ata_registers, command), STATE_INT(struct ata_registers, status),
@@ -126,7 +126,7 @@ const struct state_field ata_drive_fields[] = {
     STATE_BOOL(struct ata_drive, smart),
     STATE_BOOL(struct ata_drive, queue_error),
     STATE_INT(struct ata_drive, queue_error_tag),
-    STATE_STRUCT(struct ata_drive, queue_error_regs, registers_fields),
+    STATE_STRUCT(struct ata_drive, queue_error_regs, ata_registers_fields),
     STATE_INT(struct ata_drive, sense_key),
     STATE_INT(struct ata_drive, sense_code),
     STATE_INT(struct ata_drive, sense_qualifier),
@@ -140,7 +140,7 @@ const struct state_field ata_drive_fields[] = {
 };
 
 const struct state_field ata_job_fields[] = {
-    STATE_STRUCT(struct ata_job, regs, registers_fields),
+    STATE_STRUCT(struct ata_job, regs, ata_registers_fields),
     STATE_INT(struct ata_job, stage),
     STATE_INT(struct ata_job, protocol),
     STATE_INT(struct ata_job, follow_up),
