@@ -87,7 +87,7 @@ def assert_refused(done, *culprits):
     ("--kernel k --net user,mac=52:54", ["--net", "52:54", "52:54:00:12:34:56"]),
     ("--kernel k --net user,model=ne2000", ["--net", "ne2000", "virtio"]),
     ("--kernel k --net tap=t0,net=10.0.2.0/24", ["--net", "tap", "net"]),
-    ("--kernel k --display vnc=:1", ["--display", "vnc=:1", "none"]),
+    ("--kernel k --display vnc=:1", ["--display", "numeric address"]),
     ("--kernel k --gdb 1234", ["--gdb", "1234", "tcp:ADDRESS:PORT"]),
     ("--kernel k --gdb tcp:127.0.0.1", ["--gdb", "127.0.0.1", "port"]),
     ("--kernel k --gdb tcp:127.0.0.1:66000", ["--gdb", "66000"]),
