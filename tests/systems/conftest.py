@@ -26,10 +26,15 @@ class Machine(pexpect.spawn):
                          timeout=TIMEOUT, encoding="utf-8", codec_errors="replace",
                          dimensions=(24, 80))
 
+    def __str__(self):
+        """What pexpect shows of it when a wait fails."""
+        return f"its last output: {(self.before or '')[-1500:]!r}"
+
     def ctl(self, *command):
-        """What `sill ctl` prints for a command."""
+        """What `sill ctl` prints for a command, of its complaint too."""
         return subprocess.run([images.SILL, "ctl", str(self.control), *command], text=True,
-                              stdout=subprocess.PIPE, check=True, timeout=TIMEOUT).stdout
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
+                              timeout=TIMEOUT).stdout
 
     def ends(self):
         """The exit status, once the machine has ended."""
@@ -68,8 +73,8 @@ def start(tmp_path):
     """A function that starts a machine with 1 GiB; it ends with the test."""
     machines = []
 
-    def run(*args):
-        machine = Machine(tmp_path / f"control{len(machines)}", "--memory", "1G", *args)
+    def run(*args, memory="1G"):
+        machine = Machine(tmp_path / f"control{len(machines)}", "--memory", memory, *args)
         machines.append(machine)
         return machine
 
