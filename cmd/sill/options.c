@@ -217,11 +217,16 @@ static int take_boot(struct run_options *options, char *value, struct error *err
     return firmware_parse_boot(&options->vm.board, value, err);
 }
 
-static int refuse_floppy(struct run_options *options, char *value, struct error *err)
+static int take_floppy(struct run_options *options, char *value, struct error *err)
 {
-    return error_set(err, -EINVAL,
-                     "this version has no floppy: disks are given with --disk, ISO "
-                     "images with --cdrom");
+    unsigned *count = &options->vm.board.floppy_count;
+    if (*count == PC_MAX_FLOPPIES)
+        return error_set(err, -EINVAL, "'%s' is one floppy disk too many: %d work", value,
+                         PC_MAX_FLOPPIES);
+    int result = block_parse_options(&options->floppies[*count], value, err);
+    if (!result)
+        ++*count;
+    return result;
 }
 
 static int take_no_reboot(struct run_options *options, char *value, struct error *err)
@@ -293,6 +298,8 @@ static const struct option {
      "a comma in FILE is written twice"},
     {"cdrom", "FILE[,if=ahci|ide]", true, take_cdrom,
      "an ISO image in a CD-ROM drive; none: no disc in it"},
+    {"floppy", "FILE[,readonly=on]", true, take_floppy,
+     "a floppy disk of 160 KiB to 2880 KiB, in A, then B"},
     {"firmware", "bios|uefi|FILE", false, take_firmware,
      "what starts the VM without --kernel, else chosen by\n"
      "what there is to boot. FILE: a BIOS's image;\n"
@@ -340,7 +347,6 @@ static const struct option {
     {"no-reboot", NULL, false, take_no_reboot, "a reset by the guest ends the run with status 2"},
     {"dry-run", NULL, false, take_dry_run, "build the VM and load the kernel, then end"},
     {"quiet", NULL, false, take_quiet, "do not say which engine is used and why"},
-    {"floppy", "FILE", true, refuse_floppy, NULL},
 };
 
 /* Levenshtein distance, for words of up to WORD_MAX letters. */
@@ -482,6 +488,7 @@ int options_parse(struct run_options *options, int argc, char **argv, struct err
                           .cpus = 1,
                           .cpu_model = "host",
                           .memory = DEFAULT_MEMORY,
+                          .floppies = options->floppies,
                           .disks = options->disks,
                           .nets = options->nets},
                 .console = {.kind = CONSOLE_STDIO},

@@ -12,6 +12,7 @@
 struct run_options {
     struct vm_config vm; /* its pointers lead into argv and into this struct */
     struct block_options disks[PC_MAX_DISKS];
+    struct block_options floppies[PC_MAX_FLOPPIES];
     struct net_options nets[PC_MAX_NETS];
     const char *engine; /* "auto", "kvm", "dbt" */
     bool dry_run;

@@ -411,6 +411,7 @@ static int (*const build_steps[])(struct pc *pc, struct error *err) = {
     pc_add_bios,
     pc_add_display,
     pc_add_uefi_flash,
+    pc_add_floppies,
     pc_add_storage,
     pc_add_nets,
     add_extras,

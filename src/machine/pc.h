@@ -30,6 +30,7 @@
 #define PC_BOARD_VERSION "pc-1"
 #define PC_MAX_CPUS 64
 #define PC_MAX_DISKS 16
+#define PC_MAX_FLOPPIES 2
 #define PC_MAX_NETS 8
 #define PC_MAX_EXTRAS 16
 #define PC_MAX_FIRMWARE_FILES 16
@@ -104,6 +105,8 @@ struct pc_config {
     struct char_backend *serial; /* COM1; NULL: output vanishes */
     const struct block_options *disks;
     unsigned disk_count; /* up to PC_MAX_DISKS */
+    const struct block_options *floppies;
+    unsigned floppy_count; /* up to PC_MAX_FLOPPIES */
     const struct net_options *nets;
     unsigned net_count; /* up to PC_MAX_NETS */
     const struct pc_extra *extras;

@@ -105,6 +105,9 @@ void pc_add_pci_boot_device(struct pc *pc, enum pc_boot_class class, const struc
 /* pc_storage.c: a build step. */
 SILL_CHECKED int pc_add_storage(struct pc *pc, struct error *err);
 
+/* pc_floppy.c: a build step. */
+SILL_CHECKED int pc_add_floppies(struct pc *pc, struct error *err);
+
 /* pc_net.c: build step. */
 SILL_CHECKED int pc_add_nets(struct pc *pc, struct error *err);
 
