@@ -195,6 +195,31 @@ static void not_canonical(void)
     }
 }
 
+/* The same while no page is pinned: INVLPG has just let it go. */
+#define AFTER_FLUSH(text)                                                                          \
+    do {                                                                                           \
+        TRY("invlpg (%1)\n\tmov %0, %%rsp\n\t" HERE text, : : "r"(places[i]), "r"(STACK) : "rax"); \
+        check_equal(text " there after INVLPG", trap.vector, SS);                                  \
+        check_equal("    error code", trap.error, 0);                                              \
+        check_equal("    rip", trap.rip, trap_start);                                              \
+        check_equal("    rsp", trap.rsp, places[i]);                                               \
+    } while (0)
+
+static void not_canonical_after_flush(void)
+{
+    static const uint64_t places[] = {0x8000000000000008, 0x8000000000000800, 0x0000800000000008};
+
+    for (unsigned i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
+        AFTER_FLUSH("push %%rax");
+        AFTER_FLUSH("push %%r12");
+        AFTER_FLUSH("pushfq");
+        AFTER_FLUSH("pop %%rax");
+        AFTER_FLUSH("addq $1, -8(%%rsp)");
+        AFTER_FLUSH("call finish");
+        AFTER_FLUSH("ret");
+    }
+}
+
 static USER_DATA uint64_t user_stack[64];
 
 /* A page that the supervisor has used as its stack is none of user mode's. */
@@ -235,6 +260,7 @@ void guest_main(void)
     far_apart();
     code_on_it();
     not_canonical();
+    not_canonical_after_flush();
     by_privilege();
     finish();
 }

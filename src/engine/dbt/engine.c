@@ -58,6 +58,7 @@ static bool guest_exception(struct dbt_vcpu *v, long trap)
     case X86_VECTOR_XM:
         dbt_raise(v, (uint8_t)trap);
         return true;
+    case X86_VECTOR_SS: /* a stack at no canonical address, while no page is pinned: pin.c */
     case X86_VECTOR_GP:
     case X86_VECTOR_AC:
         dbt_raise_error(v, (uint8_t)trap, 0);

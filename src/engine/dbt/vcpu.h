@@ -50,7 +50,8 @@ struct dbt_tlb_entry {
 #define DBT_TLB_ENTRY_SHIFT 5
 _Static_assert(sizeof(struct dbt_tlb_entry) == 1u << DBT_TLB_ENTRY_SHIFT, "index arithmetic");
 
-/* Minus an address that is not canonical, nor is what PIN makes of it on the host. */
+/* Minus an address that is not canonical, nor is what PIN makes of it on the host: a guest's rsp
+ * there passes the check, and the access raises #SS, which engine.c makes the guest's. */
 #define DBT_PIN_NONE 0x8000000000000000ull
 
 /* What an unused neg_* of entry `index` holds: minus a non-canonical page whose index is far from
