@@ -109,6 +109,57 @@ none:   .word   0
         .long   0
 text:   .asciz  "start\\n"
     """,
+    # Runs code at 0xd0000 while the PAM register of that segment changes: 3 is RAM, 1 RAM that is not
+    # written, 2 writes only, 0 nothing.
+    "shadow": """
+        mov     $3, %bl
+        call    set_pam
+        movl    $0x00cb01b0, %es:0          # mov $1, %al; lret
+        mov     $1, %bh
+        call    expect
+        mov     $1, %bl
+        call    set_pam
+        movb    $2, %es:1
+        call    expect                      # still 1
+        mov     $2, %bl
+        call    set_pam
+        movb    $3, %es:1
+        cmpb    $0xff, %es:0
+        jne     wrong
+        mov     $1, %bl
+        call    set_pam
+        mov     $3, %bh
+        call    expect
+        mov     $0, %bl
+        call    set_pam
+        movb    $4, %es:1
+        cmpw    $0xffff, %es:0
+        jne     wrong
+        mov     $3, %bl
+        call    set_pam
+        call    expect                      # still 3
+        movb    $5, %es:1
+        mov     $5, %bh
+        call    expect
+        exit    1
+wrong:  exit    2
+set_pam:
+        mov     $0xcf8, %dx
+        mov     $0x80000090, %eax
+        out     %eax, %dx
+        mov     $0xcff, %dx
+        mov     %bl, %al
+        out     %al, %dx
+        mov     $0xd000, %ax
+        mov     %ax, %es
+        ret
+expect: mov     $3, %cx                     # more than once: the second time is another way
+1:      lcall   $0xd000, $0
+        cmp     %bh, %al
+        jne     wrong
+        loop    1b
+        ret
+    """,
     # The BIOS area and the ROM below 4 GiB keep what they have, whatever is written. Protected mode
     # leaves a limit of 4 GiB behind in %fs.
     "rom": """
