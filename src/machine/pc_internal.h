@@ -22,7 +22,7 @@
 /* The board's own devices, disks, network cards and extras. */
 #define PC_MAX_DEVICES (24 + PC_MAX_DISKS + PC_MAX_NETS + PC_MAX_EXTRAS)
 
-#define PC_MAX_BOOT_DEVICES (PC_MAX_DISKS + PC_MAX_NETS)
+#define PC_MAX_BOOT_DEVICES (PC_MAX_DISKS + PC_MAX_NETS + 2) /* and floppy drives */
 
 /* What firmware may boot from. */
 struct pc_boot_device {
