@@ -144,9 +144,9 @@ poweroff -f
 def scripted(debian, tmp_path):
     """A function that makes a RAM disk whose guest runs `commands` in a shell as process 1, says
     "guest: start" before and "guest: end" after them and powers off. Boot with SCRIPTED_APPEND.
-    Further `modules` of the kernel are put into /test."""
+    Further `modules` of the kernel, and `files` with their contents, are put into /test."""
 
-    def make(commands, modules=()):
+    def make(commands, modules=(), files=None):
         stage = tmp_path / "stage/test"
         stage.mkdir(parents=True, exist_ok=True)
         (stage / "commands").write_text(textwrap.dedent(commands))
@@ -154,6 +154,8 @@ def scripted(debian, tmp_path):
         (stage / "init").chmod(0o755)
         for module in modules:
             shutil.copy(debian.modules / "kernel" / module, stage)
+        for name, content in (files or {}).items():
+            (stage / name).write_bytes(content)
         names = ["test"] + [f"test/{path.name}" for path in stage.iterdir()]
         extra = subprocess.run(["cpio", "--quiet", "-o", "-H", "newc", "--owner=0:0"],
                                input="\n".join(names).encode(), cwd=stage.parent,

@@ -156,10 +156,16 @@ static void registers_have_one_width(void **state)
 {
     uint64_t value;
 
-    assert_int_equal(bus_read(&rig.bus, BUS_MMIO, rig.registers + R_QUEUE_SIZE, 1, &value),
+    assert_int_equal(bus_read(&rig.bus, BUS_MMIO, rig.registers + R_QUEUE_SIZE, 4, &value),
+                     BUS_ERROR);
+    assert_int_equal(bus_read(&rig.bus, BUS_MMIO, rig.registers + R_QUEUE_SIZE + 1, 1, &value),
                      BUS_ERROR);
     assert_int_equal(bus_write(&rig.bus, BUS_MMIO, rig.registers + R_STATUS, 4, 0xff), BUS_ERROR);
     assert_int_equal(bus_read(&rig.bus, BUS_MMIO, rig.registers + 0xffc, 4, &value), BUS_ERROR);
+    /* The lower part may be read. */
+    assert_int_equal(bus_read(&rig.bus, BUS_MMIO, rig.registers + R_DEVICE_FEATURE, 2, &value),
+                     BUS_OK);
+    assert_int_equal(value, rig_features(&rig) & 0xffff);
     /* A 64-bit access is two of 32 bits. */
     assert_int_equal(bus_read(&rig.bus, BUS_MMIO, rig.registers + R_QUEUE_DESC, 8, &value), BUS_OK);
 }

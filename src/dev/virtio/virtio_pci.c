@@ -299,10 +299,13 @@ static void common_write(struct virtio_pci *v, unsigned offset, uint32_t value)
 
 /* The BAR. */
 
-/* 4.1.3.1: the driver accesses each register in its own width; addresses by halves. */
-static bool common_legal(unsigned offset, unsigned size)
+/* 4.1.3.1: the driver accesses each register in its own width; addresses by halves. The iPXE of
+ * Debian's option ROMs reads the lower half of 32-bit ones, and is content with it. */
+static bool common_legal(unsigned offset, unsigned size, bool write)
 {
-    return offset < COMMON_SIZE && common_width[offset] == size;
+    if (offset >= COMMON_SIZE)
+        return false;
+    return common_width[offset] == size || (!write && common_width[offset] > size);
 }
 
 static enum bus_result registers_read(void *opaque, uint64_t offset, unsigned size, uint64_t *value)
@@ -314,10 +317,10 @@ static enum bus_result registers_read(void *opaque, uint64_t offset, unsigned si
         return v->layout->before->read(v->before, offset, size, value);
     switch (offset - reg - v->layout->registers_offset) {
     case VIRTIO_PCI_COMMON:
-        if (!common_legal(reg, size))
+        if (!common_legal(reg, size, false))
             return BUS_ERROR;
         pthread_mutex_lock(&v->vdev.control);
-        *value = common_read(v, reg);
+        *value = common_read(v, reg) & UINT32_MAX >> (32 - 8 * size);
         pthread_mutex_unlock(&v->vdev.control);
         return BUS_OK;
     case VIRTIO_PCI_ISR:
@@ -342,7 +345,7 @@ static enum bus_result registers_write(void *opaque, uint64_t offset, unsigned s
         return v->layout->before->write(v->before, offset, size, value);
     switch (offset - reg - v->layout->registers_offset) {
     case VIRTIO_PCI_COMMON:
-        if (!common_legal(reg, size))
+        if (!common_legal(reg, size, true))
             return BUS_ERROR;
         pthread_mutex_lock(&v->vdev.control);
         common_write(v, reg, (uint32_t)value);
