@@ -24,7 +24,7 @@ struct memory_slot {
     uint64_t size; /* bytes, a multiple of the page size */
     uint8_t *host; /* this process's address of the slot */
     _Atomic unsigned flags;
-    int fd; /* memfd behind it */
+    int fd; /* memfd behind it, with all of its banks */
     uint64_t fd_offset;
     bool borrowed; /* from a struct memory_block */
 };

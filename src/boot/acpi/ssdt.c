@@ -42,8 +42,9 @@ static void window(struct aml *aml, uint8_t tag, uint8_t type, uint8_t type_flag
         aml_bytes(aml, &fields[i], width);
 }
 
-static void write_root_resources(struct aml *aml, const struct layout *layout)
+static void write_root_resources(struct aml *aml, const struct board_description *board)
 {
+    const struct layout *layout = board->layout;
     /* 6.4.2.5: the configuration ports, decoded by the bridge itself */
     static const uint8_t config_ports[] = {
         0x47, 0x01, 0xf8, 0x0c, 0xf8, 0x0c, 0x01, PCI_CONFIG_PORTS_END - PCI_CONFIG_PORTS};
@@ -56,6 +57,9 @@ static void write_root_resources(struct aml *aml, const struct layout *layout)
     window(&crs, TAG_WORD, SPACE_IO, SPACE_IO_ENTIRE, 0, PCI_CONFIG_PORTS);
     window(&crs, TAG_WORD, SPACE_IO, SPACE_IO_ENTIRE, PCI_CONFIG_PORTS_END,
            0x10000 - PCI_CONFIG_PORTS_END);
+    if (board->vga)
+        window(&crs, TAG_DWORD, SPACE_MEMORY, SPACE_MEMORY_WRITABLE, LAYOUT_VGA_BASE,
+               LAYOUT_VGA_SIZE);
     window(&crs, TAG_DWORD, SPACE_MEMORY, SPACE_MEMORY_WRITABLE, LAYOUT_PCI32_BASE,
            LAYOUT_PCI32_SIZE);
     if (layout->pci64_size)
@@ -121,7 +125,7 @@ void acpi_write_ssdt(struct aml *aml, const struct board_description *board)
     write_status(aml, "COMS", board->serial);
     write_status(aml, "PVPS", board->pvpanic);
     size_t root = aml_open_scope(aml, "\\_SB_.PCI0");
-    write_root_resources(aml, board->layout);
+    write_root_resources(aml, board);
     write_routes(aml);
     aml_close(aml, root);
     write_processors(aml, board->cpus);
