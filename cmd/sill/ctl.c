@@ -14,31 +14,34 @@
 
 static const struct ctl_command {
     const char *name;
-    const char *key;   /* of the request's string that is the argument; NULL: there is none */
-    const char *usage; /* how help calls the argument */
-    bool is_path;      /* the VM's working directory is another */
+    const char *key;   /* of the request's string that is the last argument; NULL: there is none */
+    const char *usage; /* how help calls the arguments */
+    bool is_path;      /* the last argument; the VM's working directory is another */
     const char *what;
+    const char *first_key; /* of an argument before that; NULL: there is none */
 } commands[] = {
-    {"key", "key", "NAME", false, "presses enter, f1, ctrl-alt-delete, ..."},
-    {"pause", NULL, "", false, "stops the VM until 'resume'"},
-    {"powerdown", NULL, "", false, "presses the power button"},
-    {"quit", NULL, "", false, "ends the run at once"},
-    {"reset", NULL, "", false, "presses the reset button"},
-    {"resume", NULL, "", false, "lets a paused VM go on"},
-    {"screen-text", NULL, "", false, "prints the screen, if it is in a text mode"},
-    {"screenshot", "file", "FILE", true, "writes the screen to a PNG file"},
-    {"status", NULL, "", false, "tells what the VM is and does"},
-    {"type", "text", "TEXT", false, "types on a US keyboard; \\n is Enter, \\t is Tab"},
+    {"change", "file", "DRIVE FILE", true, "puts another disc into cd0, ...", "drive"},
+    {"eject", "drive", "DRIVE", false, "takes the disc out of cd0, ...", NULL},
+    {"key", "key", "NAME", false, "presses enter, f1, ctrl-alt-delete, ...", NULL},
+    {"pause", NULL, "", false, "stops the VM until 'resume'", NULL},
+    {"powerdown", NULL, "", false, "presses the power button", NULL},
+    {"quit", NULL, "", false, "ends the run at once", NULL},
+    {"reset", NULL, "", false, "presses the reset button", NULL},
+    {"resume", NULL, "", false, "lets a paused VM go on", NULL},
+    {"screen-text", NULL, "", false, "prints the screen, if it is in a text mode", NULL},
+    {"screenshot", "file", "FILE", true, "writes the screen to a PNG file", NULL},
+    {"status", NULL, "", false, "tells what the VM is and does", NULL},
+    {"type", "text", "TEXT", false, "types on a US keyboard; \\n is Enter, \\t is Tab", NULL},
 };
 
 void help_ctl(void)
 {
-    puts("sill ctl SOCKET COMMAND [ARGUMENT]\n"
+    puts("sill ctl SOCKET COMMAND [ARGUMENT]...\n"
          "\n"
          "Asks something of a VM that runs with --control socket:SOCKET:\n");
     for (size_t i = 0; i < ARRAY_SIZE(commands); i++) {
         int width = printf("  %s %s", commands[i].name, commands[i].usage);
-        printf("%*s%s\n", 20 - width, "", commands[i].what);
+        printf("%*s%s\n", 21 - width, "", commands[i].what);
     }
     puts("\nExit status: 0 when it was done, else 1 and a sentence that says why not.");
 }
@@ -195,15 +198,20 @@ int command_ctl(int argc, char **argv)
     const struct ctl_command *command = find_command(argv[1]);
     if (!command)
         return unknown_command(argv[1]);
-    int wanted = command->key ? 3 : 2;
+    int wanted = 2 + (command->key != NULL) + (command->first_key != NULL);
     if (argc != wanted) {
         error_set(&err, -EINVAL, "ctl: %s takes %s%s", command->name,
-                  command->key ? "one argument: " : "no argument", command->usage);
+                  command->first_key ? "two arguments: "
+                  : command->key     ? "one argument: "
+                                     : "no argument",
+                  command->usage);
         return complain(&err);
     }
-    if (command->key && argument(text, sizeof(text), command, argv[2], &err))
+    if (command->key && argument(text, sizeof(text), command, argv[argc - 1], &err))
         return complain(&err);
-    json_t *request = json_pack("{s:s}", "command", command->name);
+    json_t *request = command->first_key ? json_pack("{s:s, s:s}", "command", command->name,
+                                                     command->first_key, argv[2])
+                                         : json_pack("{s:s}", "command", command->name);
     json_t *string = command->key ? json_string(text) : NULL;
     int result = 0;
     if (command->key && !string)

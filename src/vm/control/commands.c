@@ -107,6 +107,36 @@ static int run_screen_text(struct control *control, json_t *request, json_t *rep
     return CONTROL_DONE;
 }
 
+/* Takes the disc out of a drive, and puts in `file` with its options unless that is NULL. With
+ * "force": true also when the guest has locked the drive. */
+static int change_medium(struct control *control, json_t *request, const char *file,
+                         struct error *err)
+{
+    bool force = json_is_true(json_object_get(request, "force"));
+    struct block_options options;
+    const char *drive;
+    int result = take_string(&drive, request, "drive", err);
+
+    if (!result && file)
+        result = block_parse_cdrom_options(&options, file, err);
+    return result ? result
+                  : pc_change_medium(vm_get_board(control->vm), drive, file ? &options : NULL,
+                                     force, err);
+}
+
+static int run_eject(struct control *control, json_t *request, json_t *reply, struct error *err)
+{
+    return change_medium(control, request, NULL, err);
+}
+
+static int run_change(struct control *control, json_t *request, json_t *reply, struct error *err)
+{
+    const char *file;
+    int result = take_string(&file, request, "file", err);
+
+    return result ? result : change_medium(control, request, file, err);
+}
+
 /* One client types at a time. */
 static int check_typist(struct control *control, struct error *err)
 {
@@ -152,6 +182,7 @@ static int finish_typing(struct control *control, json_t *reply, struct error *e
 }
 
 static const struct command commands[] = {
+    {"change", run_change, NULL},           {"eject", run_eject, NULL},
     {"key", run_key, finish_typing},        {"pause", run_pause, request_served},
     {"powerdown", run_powerdown, NULL},     {"quit", run_quit, request_served},
     {"reset", run_reset, request_served},   {"resume", run_resume, request_served},
