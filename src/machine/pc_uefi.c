@@ -69,6 +69,11 @@ int pc_add_uefi_memory(struct pc *pc, struct error *err)
 
     if (pc->config.firmware != PC_FIRMWARE_UEFI)
         return 0;
+    /* OVMF chooses its own window for 64-bit BARs, above RAM: by the CPU's address bits the last
+     * eighth of the space, or 32 GiB somewhere below. The ACPI tables name all there is. */
+    if (pc->layout.pci64_size)
+        pc->layout.pci64_size = (1ull << pc->layout.phys_bits) - pc->layout.pci64_base;
+
     int result = uefi_read_package_file(&code, &code_size, UEFI_CODE_FILE, err);
     if (!result)
         result = uefi_read_package_file(&variables, &variables_size, UEFI_VARS_TEMPLATE, err);

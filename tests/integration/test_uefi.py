@@ -165,18 +165,17 @@ def test_store_that_cannot_be_made(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-GRUB_MODULES = "echo fat halt linux ls normal part_gpt part_msdos serial terminal test".split()
-GRUB_CONFIG = "serial --unit=0\nterminal_input serial\nterminal_output serial\n"
+GRUB_MODULES = "echo fat halt linux ls normal part_gpt part_msdos test".split()
 
 
 @pytest.fixture(scope="session")
 def grub(tmp_path_factory):
-    """GRUB as an EFI program that ends in its prompt on the serial port."""
-    folder = tmp_path_factory.mktemp("grub")
-    (folder / "grub.cfg").write_text(GRUB_CONFIG)
-    subprocess.run(["grub-mkimage", "-O", "x86_64-efi", "-o", folder / "grub.efi", "-p", "/",
-                    "-c", folder / "grub.cfg", *GRUB_MODULES], check=True)
-    return (folder / "grub.efi").read_bytes()
+    """GRUB as an EFI program that ends in its prompt, on the firmware's console. (With a serial
+    terminal of its own, GRUB and the firmware take what is typed from each other.)"""
+    program = tmp_path_factory.mktemp("grub") / "grub.efi"
+    subprocess.run(["grub-mkimage", "-O", "x86_64-efi", "-o", program, "-p", "/", *GRUB_MODULES],
+                   check=True)
+    return program.read_bytes()
 
 
 def test_grub_starts_debian(tmp_path, grub, debian, scripted):
@@ -184,6 +183,7 @@ def test_grub_starts_debian(tmp_path, grub, debian, scripted):
     initrd = scripted("""\
         ls -d /sys/firmware/efi/efivars
         echo "cpus: $(nproc)"
+        dmesg | grep "no compatible bridge window"
         """)
     esp = make_esp(tmp_path / "esp.img", {
         "EFI/BOOT/BOOTX64.EFI": grub,
@@ -196,7 +196,7 @@ def test_grub_starts_debian(tmp_path, grub, debian, scripted):
         child.send(command + "\r")
     child.expect_exact("guest: start")
     child.expect_exact("guest: end")
-    assert plain(child.before).split("\n")[1:3] == ["/sys/firmware/efi/efivars", "cpus: 2"]
+    assert plain(child.before).split("\n")[1:-1] == ["/sys/firmware/efi/efivars", "cpus: 2"]
     child.wait()
     assert child.exitstatus == 0
 
