@@ -239,6 +239,7 @@ static struct pc_config board_config(unsigned which)
         .memory = MEMORY,
         .disks = &disks[which],
         .disk_count = 1,
+        .vga = PC_VGA_VIRTIO, /* which has a VGA in it */
         .extras = extras,
         .extra_count = ARRAY_SIZE(extras),
     };
