@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <ucontext.h>
 #include <unistd.h>
 #include <x86intrin.h>
@@ -38,16 +39,29 @@ CHECK(insn_case, selector, CASE_SELECTOR);
 _Static_assert(sizeof(struct insn_state) == STATE_SIZE, "insn.h and the assembler disagree");
 _Static_assert(sizeof(struct insn_case) == CASE_BYTES, "insn.h and the assembler disagree");
 
-static const int fault_signals[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGALRM};
+static const int fault_signals[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGVTALRM};
 static uint64_t host_fs_base;
 
-#define TIME_LIMIT 2 /* seconds for a batch */
+/* Of processor time in user mode, however busy the host is: after so many seconds in a batch a case
+ * hangs. Again and again, should it not be a case that runs just then. */
+static const struct itimerval time_limit = {.it_interval = {.tv_sec = 2},
+                                            .it_value = {.tv_sec = 2}};
 
 #define RUNNER_BYTES ((uint64_t)(runner_end - runner_begin))
 /* Where an instruction that is to be refused is met by one that always is: UD2. */
 #define REFUSAL (RUNNER_BASE + RUNNER_BYTES)
 /* A location of the region as a C object. */
 #define AT(type, address) (*(type *)(uintptr_t)(address))
+
+static bool in_runner(uint64_t rip)
+{
+    return rip >= RUNNER_BASE && rip < RUNNER_BASE + RUNNER_BYTES;
+}
+
+static bool in_case(uint64_t rip)
+{
+    return rip >= CODE_BASE && rip < CODE_BASE + CODE_SIZE;
+}
 
 /* Runs at first with the FS base of the case: nothing in it may look for thread-local data. */
 __attribute__((no_sanitize("address", "undefined"))) static void
@@ -57,21 +71,22 @@ on_fault(int number, siginfo_t *info, void *context)
     greg_t *r = u->uc_mcontext.gregs;
     uint64_t fs_base = _readfsbase_u64();
     bool flat = (r[REG_CSGSFS] & 0xffff) == SELECTOR_USER;
+    bool hang = number == SIGVTALRM;
 
     _writefsbase_u64(host_fs_base);
     __writeeflags(__readeflags() & ~(1ull << 18)); /* the case's AC is not for this function */
     /* A trap for a TF that the case has set comes behind the jump out of it. */
-    if (!flat || r[REG_TRAPNO] == 1 || (uint64_t)r[REG_RIP] < RUNNER_BASE ||
-        (uint64_t)r[REG_RIP] >= RUNNER_BASE + RUNNER_BYTES) {
+    if (!flat || (hang ? in_case((uint64_t)r[REG_RIP])
+                       : r[REG_TRAPNO] == 1 || !in_runner((uint64_t)r[REG_RIP]))) {
         struct insn_case *c = AT(struct insn_case *, CONTROL_CURRENT);
-        c->fault_vector = number == SIGALRM ? FAULT_HANG : (uint64_t)r[REG_TRAPNO];
+        c->fault_vector = hang ? FAULT_HANG : (uint64_t)r[REG_TRAPNO];
         c->fault_error = (uint64_t)r[REG_ERR];
         c->fault_rip = (uint64_t)r[REG_RIP];
         c->fault_address = (uint64_t)r[REG_CR2];
         r[REG_RIP] = (greg_t)RUNNER_ADDRESS(runner_save_next);
         r[REG_CSGSFS] = (r[REG_CSGSFS] & ~0xffff) | SELECTOR_USER;
         r[REG_EFL] &= ~0x100; /* a case may have set TF */
-    } else if (number != SIGALRM) {
+    } else if (!hang) {
         /* The loop itself failed: a defect here. Let it fail again without this handler. */
         signal(number, SIG_DFL);
     }
@@ -190,12 +205,16 @@ void native_run(struct insn_case *cases, unsigned count, const uint8_t *code, si
     AT(struct insn_case *, CONTROL_CURRENT) = cases_at;
     AT(struct insn_case *, CONTROL_END) = cases_at + count;
 
+    /* The time limit must not take a fault's handler for a hanging case: it would not return, and
+     * leave that fault's signal blocked. */
+    sigemptyset(&action.sa_mask);
+    sigaddset(&action.sa_mask, SIGVTALRM);
     host_fs_base = _readfsbase_u64();
     for (size_t i = 0; i < ARRAY_SIZE(fault_signals); i++)
         sigaction(fault_signals[i], &action, &before[i]);
-    alarm(TIME_LIMIT);
+    setitimer(ITIMER_VIRTUAL, &time_limit, NULL);
     runner_call(runner_at, CASE_FS_BASE, CASE_GS_BASE);
-    alarm(0);
+    setitimer(ITIMER_VIRTUAL, &(struct itimerval){0}, NULL);
     for (size_t i = 0; i < ARRAY_SIZE(fault_signals); i++)
         sigaction(fault_signals[i], &before[i], NULL);
     for (unsigned i = 0; i < count; i++) {
