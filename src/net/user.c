@@ -34,7 +34,7 @@
 #include "net/frame_ring.h"
 
 #define RING_SIZE (1 * MIB)
-#define BATCH 64 /* frames that the card is offered at once */
+#define BATCH 64 /* frames that are taken from, or offered to, the card at once */
 #define POLL_GROWTH 32
 #define WAKE_SLOT 0 /* the eventfd's place in `poll` */
 
@@ -235,25 +235,30 @@ static int user_poll_events(int index, void *opaque)
 
 /* ---- the thread ---- */
 
-static void take_outgoing(struct net_user *user)
+/* Not more than a batch, so that a guest which sends without end does not keep its answers away.
+ * Returns whether there is more. */
+static bool take_outgoing(struct net_user *user)
 {
     const struct net_card_ops *card = user->backend.card;
     struct net_frame frame;
     struct iovec iov;
+    unsigned taken = 0;
 
     pthread_mutex_lock(&user->lock);
-    while (frame_ring_peek(&user->outgoing, &frame, &iov, 1)) {
+    while (taken++ < BATCH && frame_ring_peek(&user->outgoing, &frame, &iov, 1)) {
         pthread_mutex_unlock(&user->lock);
         net_checksum_complete(iov.iov_base, iov.iov_len, &frame.offload);
         slirp_input(user->slirp, iov.iov_base, (int)iov.iov_len);
         pthread_mutex_lock(&user->lock);
         frame_ring_take(&user->outgoing);
     }
+    bool more = !frame_ring_empty(&user->outgoing);
     bool tell = user->card_waits;
     user->card_waits = false;
     pthread_mutex_unlock(&user->lock);
     if (tell)
         card->writable(user->backend.card_opaque);
+    return more;
 }
 
 static void give_incoming(struct net_user *user)
@@ -297,9 +302,9 @@ static uint32_t nearest_timer(const struct net_user *user, uint32_t timeout)
     return timeout;
 }
 
-static void wait_for_events(struct net_user *user)
+/* Waits up to `timeout` ms. */
+static void wait_for_events(struct net_user *user, uint32_t timeout)
 {
-    uint32_t timeout = INT32_MAX;
 
     user->poll_count = WAKE_SLOT + 1;
     slirp_pollfds_fill(user->slirp, &timeout, user_add_poll, user);
@@ -316,11 +321,12 @@ static void wait_for_events(struct net_user *user)
 static void *user_main(void *opaque)
 {
     struct net_user *user = opaque;
+    bool more = false;
 
     while (!atomic_load(&user->quit)) {
-        wait_for_events(user);
+        wait_for_events(user, more ? 0 : INT32_MAX);
         fire_timers(user);
-        take_outgoing(user);
+        more = take_outgoing(user);
         give_incoming(user);
     }
     return NULL;

@@ -1,6 +1,6 @@
 /*
- * What the files of the 82574L share: e1000e.c (registers, life), e1000e_phy.c (PHY and NVM),
- * e1000e_irq.c, e1000e_rx.c, e1000e_tx.c. Nobody else includes this.
+ * What the files of the 82574L share: e1000e.c (PCI function, life), e1000e_registers.c,
+ * e1000e_phy.c (PHY and NVM), e1000e_irq.c, e1000e_rx.c, e1000e_tx.c. Nobody else includes this.
  *
  * Threads: registers are accessed by vCPU threads; frames arrive on the backend's thread; one
  * worker sends. `lock` is held for all of it but while the worker hands a frame to the backend.
@@ -76,14 +76,20 @@ static inline void e1000e_set(struct e1000e *dev, unsigned offset, uint32_t valu
     dev->reg[offset / 4] = value;
 }
 
+/* All below with the lock held, unless they say otherwise. */
+
+/* e1000e_registers.c; the lock is not held when the regions are accessed */
+extern const struct region_ops e1000e_registers_ops;
+extern const struct region_ops e1000e_io_ops;
+void e1000e_registers_reset(struct e1000e *dev); /* all but what PCI and the PHY have */
+/* After a restore: what no driver can write, no stream can. */
+void e1000e_registers_loaded(struct e1000e *dev);
 /* A counter of two registers, or of one that stays at its end. */
 void e1000e_count(struct e1000e *dev, unsigned offset);
 void e1000e_count64(struct e1000e *dev, unsigned low, uint64_t by);
 
 /* Writes the byte of a descriptor that a driver polls, after all that it announces. */
 void e1000e_store_status(struct e1000e *dev, gpa_t gpa, uint8_t status);
-
-/* All below with the lock held, unless they say otherwise. */
 
 /* e1000e_phy.c */
 void e1000e_nvm_init(struct e1000e *dev, const uint8_t *mac);
