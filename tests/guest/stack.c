@@ -205,6 +205,28 @@ static void not_canonical(void)
         check_equal("    rsp", trap.rsp, places[i]);                                               \
     } while (0)
 
+/* A register that has just changed, and is used again, has its value in the handler. */
+#define KEPT(text)                                                                                 \
+    do {                                                                                           \
+        register uint64_t kept asm("r12") = 40;                                                    \
+                                                                                                   \
+        TRY("invlpg (%2)\n\tmov %1, %%rsp\n\tadd $2, %0\n\t" text "\n\tmov %0, %%rcx",             \
+            : "+r"(kept)                                                                           \
+            : "r"(place), "r"(STACK)                                                               \
+            : "rax", "rcx");                                                                       \
+        check_equal("    and changes no register", kept, 42);                                      \
+    } while (0)
+
+static void kept_by_push(uint64_t place)
+{
+    KEPT("push %%rax");
+}
+
+static void kept_by_pop(uint64_t place)
+{
+    KEPT("pop %%rax");
+}
+
 static void not_canonical_after_flush(void)
 {
     static const uint64_t places[] = {0x8000000000000008, 0x8000000000000800, 0x0000800000000008};
@@ -217,6 +239,8 @@ static void not_canonical_after_flush(void)
         AFTER_FLUSH("addq $1, -8(%%rsp)");
         AFTER_FLUSH("call finish");
         AFTER_FLUSH("ret");
+        kept_by_push(places[i]);
+        kept_by_pop(places[i]);
     }
 }
 

@@ -64,9 +64,11 @@ static void load_sized(struct translator *t, unsigned size, enum host_register t
     emit_load32(&t->e, to, at);
 }
 
+/* A pinned access faults on the host where the stack pointer is not canonical: see DBT_PIN_NONE. */
 static void store_sized(struct translator *t, unsigned size, struct host_memory at,
                         enum host_register from)
 {
+    t->at_risk = spill_unsaved(t);
     if (size == 8)
         emit_store(&t->e, at, from);
     else if (size == 4)
@@ -161,6 +163,7 @@ void stack_emit_pop(struct translator *t)
     enum host_register host = regmap_host(guest);
     struct host_memory at = access_stack(t, 0, (struct access){.size = size});
 
+    t->at_risk = spill_unsaved(t);
     if (host == HOST_NONE) {
         emit_load(&t->e, TEMP1, at);
         access_store_guest(t, guest, TEMP1);
