@@ -47,14 +47,34 @@ static uint32_t khz_from_kernel(void)
     return khz;
 }
 
+/* The host's clock and TSC at one moment. Of several readings that one is taken in which the least
+ * time passed: in any of them the host may give the processor to another thread for milliseconds,
+ * which would make the measured frequency anything, and the guest's clocks stand still. */
+static void read_both(uint64_t *ns, uint64_t *tsc)
+{
+    uint64_t least = UINT64_MAX;
+
+    for (unsigned i = 0; i < 16; i++) {
+        uint64_t before = __builtin_ia32_rdtsc(), now = monotonic_ns(CLOCK_MONOTONIC_RAW);
+        uint64_t passed = __builtin_ia32_rdtsc() - before;
+
+        if (passed < least) {
+            least = passed;
+            *ns = now;
+            *tsc = before + passed / 2;
+        }
+    }
+}
+
 static uint32_t khz_measured(void)
 {
-    uint64_t start = monotonic_ns(CLOCK_MONOTONIC_RAW), tsc = __builtin_ia32_rdtsc(), now;
+    uint64_t start = 0, first = 0, end = 0, last = 0;
 
+    read_both(&start, &first);
     do
-        now = monotonic_ns(CLOCK_MONOTONIC_RAW);
-    while (now - start < 5000000);
-    return (uint32_t)((__builtin_ia32_rdtsc() - tsc) * 1000000 / (now - start));
+        read_both(&end, &last);
+    while (end - start < 5000000);
+    return (uint32_t)((last - first) * 1000000 / (end - start));
 }
 
 uint32_t clock_tsc_khz(void)
