@@ -20,8 +20,8 @@ import tempfile
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 SILL = os.environ.get("SILL", str(ROOT / "build/sill"))
 
-PACKAGES = ["linux-image-amd64", "systemd-sysv", "dbus", "udev", "kmod", "iproute2", "isc-dhcp-client",
-            "ifupdown", "netbase", "less", "grub-pc-bin", "grub-efi-amd64-bin", "grub2-common"]
+PACKAGES = ["linux-image-amd64", "systemd-sysv", "dbus", "udev", "kmod", "iproute2", "netbase",
+            "less", "grub-pc-bin", "grub-efi-amd64-bin", "grub2-common"]
 PASSWORD = "sill"  # root's
 
 MIB = 1 << 20
@@ -102,8 +102,9 @@ def configure(root, firmware):
     (root / "etc/default/grub").write_text(
         'GRUB_TIMEOUT=1\nGRUB_TERMINAL="console serial"\nGRUB_DISABLE_OS_PROBER=true\n'
         'GRUB_CMDLINE_LINUX_DEFAULT=""\nGRUB_CMDLINE_LINUX="console=tty0 console=ttyS0"\n')
-    (root / "etc/network/interfaces").write_text(
-        "auto lo\niface lo inet loopback\n\nallow-hotplug /e*\niface /e* inet dhcp\n")
+    (root / "etc/systemd/network/wired.network").write_text(
+        "[Match]\nName=e*\n[Network]\nDHCP=ipv4\n")
+    run("systemctl", "--root", root, "enable", "systemd-networkd")
     installer = root / "sbin/install-boot-loader"
     installer.write_text(INSTALLER.replace("ARGUMENTS", LAYOUTS[firmware][1]))
     installer.chmod(0o755)
@@ -202,10 +203,10 @@ INSTALLER_IMAGES = "usr/lib/debian-installer/images/12/amd64/text/debian-install
 
 
 def installer(folder):
-    """Debian's installer; its screen is the display's."""
+    """Debian's installer on the text screen."""
     images = package(folder, "debian-installer-12-netboot-amd64", f"./{INSTALLER_IMAGES}/linux",
                      f"./{INSTALLER_IMAGES}/initrd.gz") / INSTALLER_IMAGES
-    return grub_disc(folder, "installer", "linux /linux quiet vga=normal\ninitrd /initrd.gz\nboot\n",
+    return grub_disc(folder, "installer", "linux /linux quiet nomodeset fb=false\ninitrd /initrd.gz\nboot\n",
                      **{"linux": images / "linux", "initrd.gz": images / "initrd.gz"})
 
 

@@ -40,6 +40,7 @@ def test_debian_keeps_what_is_written_over_a_power_down(start, copy, name):
     log_in(machine)
     assert run_in(machine, "echo kept >~/kept; systemctl is-system-running --wait") == ["running"]
     assert run_in(machine, "test -d /sys/firmware/efi; echo $?") == ["01"["bios" in kind]]
+    assert run_in(machine, "/lib/systemd/systemd-networkd-wait-online; echo $?") == ["0"]
     assert run_in(machine, "ip -4 route show default | cut -d ' ' -f 3") == ["10.0.2.2"]
     assert "debian login:" in machine.ctl("screen-text")
     machine.ctl("powerdown")

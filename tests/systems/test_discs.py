@@ -18,7 +18,8 @@ def boot(start, image, name, firmware, **kwargs):
 def wait_for_screen(machine, text):
     """Waits until the VGA screen shows a text, and returns the screen."""
     deadline = time.monotonic() + TIMEOUT
-    while time.monotonic() < deadline:
+    screen = ""
+    while machine.isalive() and time.monotonic() < deadline:
         screen = machine.ctl("screen-text")
         if text in screen:
             return screen
