@@ -18,6 +18,7 @@
 
 #define MEMORY (16 * MIB)
 #define DISK_SIZE (1 * MIB)
+#define FLOPPY_SIZE (1440 * 1024)
 #define ACCESSES_MAX 256
 /* DMA is interesting where accesses with few bits point to. */
 #define DMA_AREA 0x10000u
@@ -158,7 +159,14 @@ static const struct pc_extra extras[] = {
 };
 
 /* Of the board that is fuzzed, and of the one that takes its state: an image has one user. */
-static struct block_options disks[2];
+static const struct {
+    enum block_interface interface;
+    bool cdrom;
+} drives[] = {{BLOCK_VIRTIO, false}, {BLOCK_AHCI, false}, {BLOCK_IDE, false}, {BLOCK_AHCI, true}};
+static struct images {
+    struct block_options disk[ARRAY_SIZE(drives)];
+    struct block_options floppy;
+} images[2];
 static struct x86_cpuid cpuid;
 static struct pc *pc;
 static const struct engine_callbacks *guest;
@@ -237,8 +245,10 @@ static struct pc_config board_config(unsigned which)
         .cpus = 2,
         .cpu_model = "host",
         .memory = MEMORY,
-        .disks = &disks[which],
-        .disk_count = 1,
+        .disks = images[which].disk,
+        .disk_count = ARRAY_SIZE(drives),
+        .floppies = &images[which].floppy,
+        .floppy_count = 1,
         .vga = PC_VGA_VIRTIO, /* which has a VGA in it */
         .extras = extras,
         .extra_count = ARRAY_SIZE(extras),
@@ -247,11 +257,14 @@ static struct pc_config board_config(unsigned which)
 
 static void remove_disks(void)
 {
-    for (unsigned i = 0; i < ARRAY_SIZE(disks); i++)
-        unlink(disks[i].path);
+    for (unsigned i = 0; i < ARRAY_SIZE(images); i++) {
+        for (unsigned j = 0; j < ARRAY_SIZE(drives); j++)
+            unlink(images[i].disk[j].path);
+        unlink(images[i].floppy.path);
+    }
 }
 
-static void make_disk(struct block_options *disk)
+static void make_image(struct block_options *disk, off_t size)
 {
     const char *folder = getenv("TMPDIR");
 
@@ -259,7 +272,7 @@ static void make_disk(struct block_options *disk)
         .format = BLOCK_FORMAT_RAW, .cache = BLOCK_CACHE_UNSAFE, .aio = BLOCK_AIO_THREAD};
     snprintf(disk->path, sizeof(disk->path), "%s/board_fuzz.XXXXXX", folder ? folder : "/tmp");
     int fd = mkstemp(disk->path);
-    must(fd >= 0 && !ftruncate(fd, DISK_SIZE));
+    must(fd >= 0 && !ftruncate(fd, size));
     close(fd);
 }
 
@@ -267,8 +280,14 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 {
     struct error err = {{0}};
 
-    for (unsigned i = 0; i < ARRAY_SIZE(disks); i++)
-        make_disk(&disks[i]);
+    for (unsigned i = 0; i < ARRAY_SIZE(images); i++) {
+        for (unsigned j = 0; j < ARRAY_SIZE(drives); j++) {
+            make_image(&images[i].disk[j], DISK_SIZE);
+            images[i].disk[j].interface = drives[j].interface;
+            images[i].disk[j].cdrom = images[i].disk[j].read_only = drives[j].cdrom;
+        }
+        make_image(&images[i].floppy, FLOPPY_SIZE);
+    }
     atexit(remove_disks);
     const struct pc_config config = board_config(0);
     if (pc_new(&pc, &config, &err) || pc_reset(pc, &err) || pc_start(pc, &err)) {

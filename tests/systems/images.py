@@ -101,7 +101,7 @@ def configure(root, firmware):
     (root / "etc/resolv.conf").unlink(missing_ok=True)
     (root / "etc/default/grub").write_text(
         'GRUB_TIMEOUT=1\nGRUB_TERMINAL="console serial"\nGRUB_DISABLE_OS_PROBER=true\n'
-        'GRUB_CMDLINE_LINUX_DEFAULT=""\nGRUB_CMDLINE_LINUX="console=tty0 console=ttyS0"\n')
+        'GRUB_CMDLINE_LINUX_DEFAULT=""\nGRUB_CMDLINE_LINUX="nomodeset console=tty0 console=ttyS0"\n')
     (root / "etc/systemd/network/wired.network").write_text(
         "[Match]\nName=e*\n[Network]\nDHCP=ipv4\n")
     run("systemctl", "--root", root, "enable", "systemd-networkd")
