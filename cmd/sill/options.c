@@ -468,11 +468,13 @@ static int check_together(const struct run_options *options, struct error *err)
     if (board->kernel && board->firmware)
         return error_set(err, -EINVAL,
                          "--kernel and --firmware are two ways to start: leave one of them out");
-    if (!board->kernel && !board->firmware && !board->disk_count)
+    if (!board->kernel && !board->firmware && !board->disk_count && !board->floppy_count &&
+        !board->boot_order_count)
         return error_set(err, -EINVAL,
-                         "there is nothing to boot: add --disk FILE, --cdrom FILE, or --kernel "
-                         "FILE with a Linux bzImage, an ELF kernel with a PVH note or a multiboot "
-                         "kernel; --firmware bios or uefi starts without");
+                         "there is nothing to boot: add --disk FILE, --cdrom FILE, --floppy FILE, "
+                         "--boot order=net, or --kernel FILE with a Linux bzImage, an ELF kernel "
+                         "with a PVH note or a multiboot kernel; --firmware bios or uefi starts "
+                         "without");
     return config_check(&options->vm, err);
 }
 

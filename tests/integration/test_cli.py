@@ -101,7 +101,8 @@ def assert_refused(done, *culprits):
     ("--firmware bios --fw-cfg etc/e820=x", ["--fw-cfg", "etc/e820", "opt/"]),
     ("--firmware uefi,colour=red", ["--firmware", "colour", "vars=FILE"]),
     ("--kernel k --firmware uefi", ["--kernel", "--firmware"]),
-    ("--floppy a.img", ["--floppy"]),
+    ("--quiet --floppy /nonexistent/a.img", ["/nonexistent/a.img"]),
+    ("--memory 1G", ["nothing to boot", "--disk", "--floppy", "--kernel"]),
 ])
 def test_bad_option(args, culprits):
     assert_refused(sill("run", *args.split()), *culprits)
