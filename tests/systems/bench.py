@@ -18,30 +18,32 @@ import pexpect
 
 import images
 
-IMAGES = images.ROOT / "build/images"
 LIMIT = 900  # seconds
-MEMORY = "1024M"
 
 OVMF = pathlib.Path("/usr/share/OVMF")
 
-# System to image, firmware and the text that counts.
+# What it is, its image, its firmware, its memory, and the text that counts.
 SYSTEMS = {
-    "GRUB from a disc, BIOS": ("grub", "bios", "GRUB is here"),
-    "GRUB from a disc, UEFI": ("grub", "uefi", "GRUB is here"),
-    "i386 Debian from a disc, BIOS": ("debian-i386", "bios", "This is a virtual machine"),
-    "Debian to the login prompt, BIOS": ("debian-bios", "bios", "debian login:"),
-    "Debian to the login prompt, UEFI": ("debian-uefi", "uefi", "debian login:"),
+    "GRUB from a disc, BIOS": ("grub", "bios", "1024M", "GRUB is here"),
+    "GRUB from a disc, UEFI": ("grub", "uefi", "1024M", "GRUB is here"),
+    # All that it tests without waiting.
+    "memtest86+ to its last test, BIOS": ("memtest", "bios", "64M", "[Bit fade test"),
+    "memtest86+ to its last test, UEFI": ("memtest", "uefi", "128M", "[Bit fade test"),
+    "Debian's installer, BIOS": ("installer-serial", "bios", "1024M", "Select a language"),
+    "i386 Debian from a disc, BIOS": ("debian-i386", "bios", "1024M", "This is a virtual machine"),
+    "Debian to the login prompt, BIOS": ("debian-bios", "bios", "1024M", "debian login:"),
+    "Debian to the login prompt, UEFI": ("debian-uefi", "uefi", "1024M", "debian login:"),
 }
 
 
-def sill_command(image, firmware):
+def sill_command(image, firmware, memory):
     medium = ["--cdrom", image] if image.suffix == ".iso" else ["--disk", f"{image},cache=unsafe"]
-    return [images.SILL, "run", "--engine", "dbt", "--quiet", "--memory", MEMORY, "--firmware",
+    return [images.SILL, "run", "--engine", "dbt", "--quiet", "--memory", memory, "--firmware",
             firmware, *medium]
 
 
-def qemu_command(image, firmware, stage):
-    command = ["qemu-system-x86_64", "-accel", "tcg", "-machine", "q35", "-cpu", "max", "-m", MEMORY,
+def qemu_command(image, firmware, memory, stage):
+    command = ["qemu-system-x86_64", "-accel", "tcg", "-machine", "q35", "-cpu", "max", "-m", memory,
                "-nodefaults", "-vga", "std", "-display", "none", "-serial", "stdio"]
     if firmware == "uefi":
         variables = stage / "vars.fd"
@@ -69,10 +71,10 @@ def seconds_to(text, command):
 
 def measure(name, runs):
     """(Sill's, QEMU's) shortest time."""
-    image, firmware, text = SYSTEMS[name]
-    path = images.make(IMAGES, image)
+    image, firmware, memory, text = SYSTEMS[name]
+    path = images.make(images.FOLDER, image)
     best = [LIMIT, LIMIT]
-    with tempfile.TemporaryDirectory(dir=IMAGES) as folder:
+    with tempfile.TemporaryDirectory(dir=images.FOLDER) as folder:
         stage = pathlib.Path(folder)
         for _ in range(runs):
             for which in range(2):
@@ -80,8 +82,8 @@ def measure(name, runs):
                 if path.suffix != ".iso":
                     medium = stage / path.name
                     subprocess.run(["cp", "--sparse=always", path, medium], check=True)
-                command = (qemu_command(medium, firmware, stage) if which else
-                           sill_command(medium, firmware))
+                command = (qemu_command(medium, firmware, memory, stage) if which else
+                           sill_command(medium, firmware, memory))
                 best[which] = min(best[which], seconds_to(text, command))
     return best
 

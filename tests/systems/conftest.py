@@ -3,8 +3,6 @@
 SILL names the command (default: build/sill), IMAGES the folder that keeps what images.py makes.
 """
 
-import os
-import pathlib
 import subprocess
 
 import pexpect
@@ -12,7 +10,6 @@ import pytest
 
 import images
 
-IMAGES = pathlib.Path(os.environ.get("IMAGES", images.ROOT / "build/images"))
 TIMEOUT = 600  # seconds; on an idle host nothing here waits a tenth of it
 
 
@@ -49,7 +46,7 @@ def image():
 
     def find(name):
         try:
-            return images.make(IMAGES, name)
+            return images.make(images.FOLDER, name)
         except RuntimeError as why:
             return pytest.skip(str(why))
 

@@ -18,6 +18,7 @@ import sys
 import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+FOLDER = pathlib.Path(os.environ.get("IMAGES", ROOT / "build/images"))
 SILL = os.environ.get("SILL", str(ROOT / "build/sill"))
 
 PACKAGES = ["linux-image-amd64", "systemd-sysv", "dbus", "udev", "kmod", "iproute2", "netbase",
@@ -56,13 +57,12 @@ sleep 60
 
 
 def run(*command, **kwargs):
-    """Runs a command to its success and shows what it says only when it fails."""
-    done = subprocess.run([str(word) for word in command], stdin=kwargs.pop("stdin", subprocess.DEVNULL)
-                          if "input" not in kwargs else None,
+    """Runs a command to its success, and returns what it prints, as bytes. `input` is its input."""
+    done = subprocess.run([str(word) for word in command], input=kwargs.pop("input", b""),
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False, **kwargs)
     if done.returncode:
-        output = done.stdout if isinstance(done.stdout, str) else done.stdout.decode(errors="replace")
-        raise RuntimeError(f"{command[0]} fails with status {done.returncode}:\n{output[-3000:]}")
+        raise RuntimeError(f"{command[0]} fails with status {done.returncode}:\n"
+                           f"{done.stdout.decode(errors='replace')[-3000:]}")
     return done.stdout
 
 
@@ -202,11 +202,11 @@ def memory_test(folder):
 INSTALLER_IMAGES = "usr/lib/debian-installer/images/12/amd64/text/debian-installer/amd64"
 
 
-def installer(folder):
-    """Debian's installer on the text screen."""
+def installer(folder, name="installer", console="nomodeset fb=false"):
+    """Debian's installer, on the VGA text screen."""
     images = package(folder, "debian-installer-12-netboot-amd64", f"./{INSTALLER_IMAGES}/linux",
                      f"./{INSTALLER_IMAGES}/initrd.gz") / INSTALLER_IMAGES
-    return grub_disc(folder, "installer", "linux /linux quiet nomodeset fb=false\ninitrd /initrd.gz\nboot\n",
+    return grub_disc(folder, name, f"linux /linux quiet {console}\ninitrd /initrd.gz\nboot\n",
                      **{"linux": images / "linux", "initrd.gz": images / "initrd.gz"})
 
 
@@ -214,9 +214,9 @@ def debian_i386(folder):
     """A 32-bit Debian kernel with a shell of busybox on its serial port."""
     kernel = folder / "linux-image-686-pae"
     run(ROOT / "tools/debian-kernel", kernel, "linux-image-686-pae:i386")
-    run(ROOT / "tools/debian-package", folder / "busybox-i386", "busybox-static:i386", "./bin/busybox")
+    busybox = package(folder, "busybox-static:i386", "./bin/busybox") / "bin/busybox"
     initrd = folder / "initrd-i386.img"
-    run(ROOT / "tools/debian-initrd", kernel, initrd, folder / "busybox-i386/package/bin/busybox")
+    run(ROOT / "tools/debian-initrd", kernel, initrd, busybox)
     return grub_disc(folder, "debian-i386", "linux /linux console=ttyS0 quiet\ninitrd /initrd\nboot\n",
                      linux=kernel / "vmlinuz", initrd=initrd)
 
@@ -227,6 +227,8 @@ MAKERS = {
     "debian-uefi": functools.partial(debian_disk, firmware="uefi"),
     "grub": grub,
     "installer": installer,
+    "installer-serial": functools.partial(installer, name="installer-serial",
+                                          console="console=ttyS0"),
     "memtest": memory_test,
 }
 

@@ -7,7 +7,6 @@ import subprocess
 import pytest
 
 import images
-from conftest import IMAGES
 
 SOURCE = "linux-source-6.1"
 SELFTESTS = f"{SOURCE}/tools/testing/selftests"
@@ -38,11 +37,12 @@ poweroff -f
 @pytest.fixture(scope="module")
 def programs():
     """The folder with the built tests."""
-    folder = IMAGES / "selftests"
+    folder = images.FOLDER / "selftests"
     done = folder / "x86"
     if not done.exists():
         try:
-            archive = images.package(IMAGES, SOURCE, "./usr/src/*.tar.xz") / f"usr/src/{SOURCE}.tar.xz"
+            source = images.package(images.FOLDER, SOURCE, "./usr/src/*.tar.xz")
+            archive = source / f"usr/src/{SOURCE}.tar.xz"
             folder.mkdir(exist_ok=True)
             images.run("tar", "-C", folder, "-xf", archive,
                        f"{SOURCE}/arch/x86/include", f"{SOURCE}/tools/include", SELFTESTS)
@@ -75,7 +75,7 @@ def initrd(programs, tmp_path):
 
 @pytest.mark.parametrize("cpus", [1, 2])
 def test_kernel_selftests(start, initrd, cpus):
-    kernel = images.debian_kernel(IMAGES)
+    kernel = images.debian_kernel(images.FOLDER)
     machine = start("--cpus", cpus, "--kernel", kernel, "--initrd", initrd, "--append",
                     "console=ttyS0 quiet panic=-1")
     machine.expect_exact("selftests: end")
