@@ -1,7 +1,11 @@
-"""A small VNC client (RFB 3.8, RFC 6143): raw pictures, resizing, keys and the pointer."""
+"""VNC clients: a small one (RFB 3.8, RFC 6143: raw pictures, resizing, keys and the pointer), and a real
+one."""
 
 import socket
 import struct
+import subprocess
+
+from PIL import Image
 
 RAW, DESKTOP_SIZE = 0, -223
 
@@ -65,3 +69,28 @@ class Client:
 
     def close(self):
         self.socket.close()
+
+
+def free_display():
+    """A display number whose port is free now."""
+    for number in range(50, 1000):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", 5900 + number))
+                return number
+            except OSError:
+                continue
+    raise AssertionError("no port is free")
+
+
+def capture(number, path, timeout):
+    """The picture that a real client gets from a display; `path` is where it keeps it."""
+    subprocess.run(["gvnccapture", f"127.0.0.1:{number}", path], check=True,
+                   stdout=subprocess.DEVNULL, timeout=timeout)
+    return Image.open(path).convert("RGB")
+
+
+def same_but_for_the_cursor(one, other):
+    """Whether two pictures of a VGA text screen show the same; the cursor blinks."""
+    return one.size == other.size and sum(
+        a != b for a, b in zip(one.getdata(), other.getdata())) <= 9 * 16

@@ -1,7 +1,6 @@
 """The screen by VNC, for a small client of the tests' own and for a real one."""
 
 import socket
-import subprocess
 import time
 
 import pytest
@@ -13,23 +12,11 @@ from conftest import ENGINES, TIMEOUT, sill, spawn
 pytestmark = pytest.mark.skipif(ENGINES.get("dbt") is not None, reason=f"{ENGINES.get('dbt')}")
 
 
-def free_display():
-    """A display number whose port is free now."""
-    for number in range(50, 1000):
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", 5900 + number))
-                return number
-            except OSError:
-                continue
-    raise AssertionError("no port is free")
-
-
 class Screen:
     """A machine whose firmware finds nothing to boot, so that its screen stands still."""
 
     def __init__(self, folder, *args, display=""):
-        self.number = free_display()
+        self.number = rfb.free_display()
         self.control = folder / "control"
         self.child = spawn("run", "--engine", "dbt", "--quiet", "--firmware", "bios", "--memory",
                            "64M", "--console", "none", "--control", f"socket:{self.control}",
@@ -68,22 +55,14 @@ def test_picture_is_the_screenshot_s(screen, tmp_path):
     shown = Image.frombytes("RGB", (client.width, client.height), bytes(client.picture), "raw",
                             "BGRX")
     taken = machine.screenshot(tmp_path / "screen.png")
-    # The cursor blinks.
-    assert shown.size == taken.size
-    differ = sum(a != b for a, b in zip(shown.getdata(), taken.getdata()))
-    assert differ <= 9 * 16
+    assert rfb.same_but_for_the_cursor(shown, taken)
     assert len(set(shown.getdata())) > 1
 
 
 def test_a_real_client_shows_the_same(screen, tmp_path):
     machine = screen()
-    picture = tmp_path / "client.png"
-    subprocess.run(["gvnccapture", f"127.0.0.1:{machine.number}", picture], check=True,
-                   stdout=subprocess.DEVNULL, timeout=TIMEOUT)
-    shown = Image.open(picture).convert("RGB")
-    taken = machine.screenshot(tmp_path / "screen.png")
-    assert shown.size == taken.size
-    assert sum(a != b for a, b in zip(shown.getdata(), taken.getdata())) <= 9 * 16
+    shown = rfb.capture(machine.number, tmp_path / "client.png", TIMEOUT)
+    assert rfb.same_but_for_the_cursor(shown, machine.screenshot(tmp_path / "screen.png"))
 
 
 def test_only_what_changes_is_sent(screen):
@@ -122,7 +101,7 @@ def test_wrong_displays_are_refused(display, complaint):
 
 
 def test_occupied_port_is_named():
-    number = free_display()
+    number = rfb.free_display()
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 5900 + number))
         taken.listen()

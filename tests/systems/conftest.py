@@ -4,11 +4,14 @@ SILL names the command (default: build/sill), IMAGES the folder that keeps what 
 """
 
 import subprocess
+import sys
 
 import pexpect
 import pytest
 
 import images
+
+sys.path.append(str(images.ROOT / "tests/integration"))  # rfb
 
 TIMEOUT = 600  # seconds; on an idle host nothing here waits a tenth of it
 
@@ -29,7 +32,7 @@ class Machine(pexpect.spawn):
 
     def ctl(self, *command):
         """What `sill ctl` prints for a command, of its complaint too."""
-        return subprocess.run([images.SILL, "ctl", str(self.control), *command], text=True,
+        return subprocess.run([images.SILL, "ctl", str(self.control), *map(str, command)], text=True,
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
                               timeout=TIMEOUT).stdout
 

@@ -4,15 +4,17 @@ import re
 import time
 
 import pytest
+from PIL import Image
 
+import rfb
 from conftest import TIMEOUT
 
 FIRMWARE = ["bios", "uefi"]
 MEMORY = {"bios": "64M", "uefi": "128M"}  # UEFI needs more for itself
 
 
-def boot(start, image, name, firmware, **kwargs):
-    return start("--firmware", firmware, "--cdrom", image(name), **kwargs)
+def boot(start, image, name, firmware, *args, **kwargs):
+    return start("--firmware", firmware, "--cdrom", image(name), *args, **kwargs)
 
 
 def wait_for_screen(machine, text):
@@ -54,9 +56,14 @@ def test_32_bit_debian_through_bios(start, image):
     assert machine.ends() == 0
 
 
-def test_installer_is_driven_by_typed_keys(start, image):
-    machine = boot(start, image, "installer", "bios")
+def test_installer_is_driven_by_typed_keys(start, image, tmp_path):
+    number = rfb.free_display()
+    machine = boot(start, image, "installer", "bios", "--display", f"vnc=127.0.0.1:{number}")
     assert "English" in wait_for_screen(machine, "Select a language")
+    shown = rfb.capture(number, tmp_path / "client.png", TIMEOUT)
+    machine.ctl("screenshot", tmp_path / "screen.png")
+    taken = Image.open(tmp_path / "screen.png").convert("RGB")
+    assert rfb.same_but_for_the_cursor(shown, taken)
     machine.ctl("key", "enter")
     wait_for_screen(machine, "Select your location")
     machine.ctl("key", "enter")
