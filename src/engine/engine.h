@@ -121,6 +121,10 @@ struct engine_ops {
     SILL_CHECKED int (*memory_changed)(struct engine_vm *vm, gpa_t gpa, uint64_t size,
                                        struct error *err);
 
+    /* Makes the TSCs and the paravirtual clock stand still, or go on from where they stood, as
+     * config.clock does. At first they run. While all vCPUs are stopped. */
+    void (*time_hold)(struct engine_vm *vm, bool hold);
+
     SILL_CHECKED int (*vcpu_create)(struct engine_vcpu **out, struct engine_vm *vm, unsigned index,
                                     struct error *err);
     void (*vcpu_destroy)(struct engine_vcpu *vcpu);

@@ -102,6 +102,8 @@ static int add_memory_and_engine(struct pc *pc, struct error *err)
         result = pc_add_uefi_memory(pc, err);
     if (!result)
         result = config->engine->vm_create(&pc->engine_vm, &engine, err);
+    if (!result)
+        config->engine->time_hold(pc->engine_vm, true);
     return result;
 }
 
@@ -552,6 +554,18 @@ int pc_remap(struct pc *pc, struct error *err)
     return pci_bus_remap(pci_host_bus(pc->pci_host), err);
 }
 
+static void stop_time(struct pc *pc)
+{
+    clock_stop(pc->clock);
+    pc->config.engine->time_hold(pc->engine_vm, true);
+}
+
+static void start_time(struct pc *pc)
+{
+    pc->config.engine->time_hold(pc->engine_vm, false);
+    clock_start(pc->clock);
+}
+
 int pc_start(struct pc *pc, struct error *err)
 {
     pc->running = true;
@@ -561,7 +575,7 @@ int pc_start(struct pc *pc, struct error *err)
         if (result)
             return result;
     }
-    clock_start(pc->clock);
+    start_time(pc);
     return 0;
 }
 
@@ -571,7 +585,7 @@ void pc_pause(struct pc *pc)
     if (!pc->running)
         return;
     pc->running = false;
-    clock_stop(pc->clock);
+    stop_time(pc);
     for (unsigned i = 0; i < pc->started; i++) {
         if (pc->device[i]->ops->pause)
             pc->device[i]->ops->pause(pc->device[i]);
@@ -587,7 +601,7 @@ void pc_resume(struct pc *pc)
         if (pc->device[i]->ops->resume)
             pc->device[i]->ops->resume(pc->device[i]);
     }
-    clock_start(pc->clock);
+    start_time(pc);
 }
 
 /* ---- save and restore ---- */

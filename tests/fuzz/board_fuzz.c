@@ -67,6 +67,10 @@ static void idle_vm_destroy(struct engine_vm *vm)
     free(vm);
 }
 
+static void idle_time_hold(struct engine_vm *vm, bool hold)
+{
+}
+
 static int idle_memory_changed(struct engine_vm *vm, gpa_t gpa, uint64_t size, struct error *err)
 {
     return 0;
@@ -134,6 +138,7 @@ static const struct engine_ops idle_engine = {
     .vm_create = idle_vm_create,
     .vm_destroy = idle_vm_destroy,
     .memory_changed = idle_memory_changed,
+    .time_hold = idle_time_hold,
     .vcpu_create = idle_vcpu_create,
     .vcpu_destroy = idle_vcpu_destroy,
     .run = idle_run,

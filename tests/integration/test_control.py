@@ -42,6 +42,22 @@ def test_status_pause_and_resume(linux):
     child.expect_exact("x42")
 
 
+def test_guest_time_stands_still_while_paused(linux):
+    """By its TSC and paravirtual clock too, from which Linux takes its uptime."""
+    child, path = linux
+
+    def uptime():
+        return float(run_in(child, "cat /proc/uptime")[0].split()[0])
+
+    start = time.monotonic()
+    before = uptime()
+    ctl(path, "pause")
+    time.sleep(3)
+    ctl(path, "resume")
+    assert uptime() - before < time.monotonic() - start - 2.5
+    assert run_in(child, "dmesg | grep -ci unstable") == ["0"]
+
+
 def test_power_button_interrupts_the_guest(linux):
     child, path = linux
     count = "grep acpi /proc/interrupts"

@@ -14,6 +14,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "engine/engine.h"
@@ -639,6 +640,39 @@ static void all_state_survives_a_round_trip(void **state)
     assert_int_equal(svr, LAPIC_SVR_ENABLE | 0xff);
 }
 
+static uint64_t tsc_of(unsigned index)
+{
+    struct x86_vcpu_state s;
+
+    assert_int_equal(engine_kvm.get_state(m.vcpu[index], &s, X86_STATE_MSR), 0);
+    return s.tsc;
+}
+
+static void held_time_stands_still(void **state)
+{
+    need_kvm();
+    if (!real_virtualization("the TSC's offset"))
+        skip();
+    const struct timespec a_while = {.tv_nsec = 200000000};
+
+    engine_kvm.time_hold(m.vm, true);
+    uint64_t before = tsc_of(0);
+    struct x86_vcpu_state s = *real_mode(1);
+    s.tsc = 5000000000000;
+    set_state(1, &s);
+    uint64_t start = __builtin_ia32_rdtsc();
+    nanosleep(&a_while, NULL);
+    uint64_t slept = __builtin_ia32_rdtsc() - start;
+    assert_int_equal(tsc_of(0), before);
+    assert_int_equal(tsc_of(1), s.tsc);
+
+    start = __builtin_ia32_rdtsc();
+    engine_kvm.time_hold(m.vm, false);
+    uint64_t passed = tsc_of(0) - before, most = __builtin_ia32_rdtsc() - start;
+    assert_true(passed < most);
+    assert_true(most > slept || tsc_of(1) - s.tsc < slept);
+}
+
 static void a_taken_interrupt_travels_with_the_state(void **state)
 {
     need_kvm();
@@ -694,14 +728,23 @@ int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
-        TEST(port_accesses_reach_the_board),   TEST(a_debugger_steps_and_has_four_breakpoints),
-        TEST(long_mode_mmio_and_rom),          TEST(kick_stops_a_spinning_guest_and_sticks),
-        TEST(a_message_wakes_a_halted_vcpu),   TEST(level_triggered_eoi_reaches_the_ioapic),
-        TEST(the_8259_wakes_a_halted_vcpu),    TEST(the_8259_waits_for_interrupts_to_be_enabled),
-        TEST(an_nmi_wakes_a_halted_vcpu),      TEST(triple_fault_is_a_shutdown),
-        TEST(unknown_msrs_are_the_boards),     TEST(a_startup_ipi_starts_the_second_vcpu),
-        TEST(all_state_survives_a_round_trip), TEST(a_taken_interrupt_travels_with_the_state),
-        TEST(memory_slots_come_and_go),        TEST(a_hidden_slot_is_device_space),
+        TEST(held_time_stands_still),
+        TEST(port_accesses_reach_the_board),
+        TEST(a_debugger_steps_and_has_four_breakpoints),
+        TEST(long_mode_mmio_and_rom),
+        TEST(kick_stops_a_spinning_guest_and_sticks),
+        TEST(a_message_wakes_a_halted_vcpu),
+        TEST(level_triggered_eoi_reaches_the_ioapic),
+        TEST(the_8259_wakes_a_halted_vcpu),
+        TEST(the_8259_waits_for_interrupts_to_be_enabled),
+        TEST(an_nmi_wakes_a_halted_vcpu),
+        TEST(triple_fault_is_a_shutdown),
+        TEST(unknown_msrs_are_the_boards),
+        TEST(a_startup_ipi_starts_the_second_vcpu),
+        TEST(all_state_survives_a_round_trip),
+        TEST(a_taken_interrupt_travels_with_the_state),
+        TEST(memory_slots_come_and_go),
+        TEST(a_hidden_slot_is_device_space),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -53,6 +53,7 @@ static struct script {
     const struct step *next;
     _Atomic unsigned resets; /* set_state() of vCPU 0 */
     _Atomic int inside;      /* vCPUs in run() */
+    _Atomic bool time_held;
 } script;
 
 static int fake_vm_create(struct engine_vm **out, const struct engine_vm_config *config,
@@ -72,6 +73,12 @@ static void fake_vm_destroy(struct engine_vm *vm)
 static int fake_memory_changed(struct engine_vm *vm, gpa_t gpa, uint64_t size, struct error *err)
 {
     return 0;
+}
+
+static void fake_time_hold(struct engine_vm *vm, bool hold)
+{
+    assert_int_equal(atomic_load(&script.inside), 0);
+    atomic_store(&script.time_held, hold);
 }
 
 static int fake_vcpu_create(struct engine_vcpu **out, struct engine_vm *vm, unsigned index,
@@ -184,6 +191,7 @@ static const struct engine_ops fake_engine = {
     .vm_create = fake_vm_create,
     .vm_destroy = fake_vm_destroy,
     .memory_changed = fake_memory_changed,
+    .time_hold = fake_time_hold,
     .vcpu_create = fake_vcpu_create,
     .vcpu_destroy = fake_vcpu_destroy,
     .run = fake_run,
@@ -329,6 +337,7 @@ static void test_pause_and_resume(void **state)
     vm_request(vm, VM_REQUEST_PAUSE);
     wait_for_state(vm, VM_PAUSED);
     assert_int_equal(atomic_load(&script.inside), 0);
+    assert_true(atomic_load(&script.time_held));
 
     /* Not legal here, so it changes nothing. */
     vm_request(vm, VM_REQUEST_START);
@@ -336,6 +345,7 @@ static void test_pause_and_resume(void **state)
     vm_request(vm, VM_REQUEST_RESUME);
     wait_for_state(vm, VM_RUNNING);
     assert_int_equal(atomic_load(&script.resets), 2);
+    assert_false(atomic_load(&script.time_held));
 
     vm_request(vm, VM_REQUEST_QUIT);
     assert_int_equal(pthread_join(thread, &status), 0);

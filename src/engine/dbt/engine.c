@@ -275,6 +275,29 @@ static int dbt_memory_changed(struct engine_vm *e, gpa_t gpa, uint64_t size, str
     return 0;
 }
 
+/* The pairs of TSC and VM time that paravirtual clocks were told stay true. */
+static void dbt_time_hold(struct engine_vm *e, bool hold)
+{
+    struct dbt_vm *vm = &e->dbt;
+    uint64_t now = __builtin_ia32_rdtsc();
+
+    if (hold == vm->time_held)
+        return;
+    vm->time_held = hold;
+    if (hold) {
+        vm->held_host_tsc = now;
+        return;
+    }
+    uint64_t passed = now - vm->held_host_tsc;
+    vm->tsc_offset -= passed;
+    for (unsigned i = 0; i < vm->config.vcpus; i++) {
+        struct dbt_vcpu *v = atomic_load(&vm->vcpu[i]);
+
+        if (v)
+            v->tsc_offset -= passed;
+    }
+}
+
 /* --- vCPUs --- */
 
 /* While one NMI is handled one more waits; before that, the first is as good as taken, and so a
@@ -321,8 +344,8 @@ static uint64_t apic_tsc(void *opaque)
     return dbt_tsc(opaque);
 }
 
-/* Counted from now: VM time stood still while the TSC ran, before the start and in pauses. Rounded
- * up, so that the TSC has surely reached `tsc` then. */
+/* Counted from now, since the guest may have moved its TSC. Rounded up, so that the TSC has surely
+ * reached `tsc` then. */
 static uint64_t apic_tsc_to_time(void *opaque, uint64_t tsc)
 {
     struct dbt_vcpu *v = opaque;
@@ -549,6 +572,7 @@ const struct engine_ops engine_dbt = {
     .vm_create = dbt_vm_create,
     .vm_destroy = dbt_vm_destroy,
     .memory_changed = dbt_memory_changed,
+    .time_hold = dbt_time_hold,
     .vcpu_create = dbt_vcpu_create,
     .vcpu_destroy = dbt_vcpu_destroy,
     .run = dbt_run,

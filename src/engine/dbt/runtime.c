@@ -644,5 +644,5 @@ void dbt_cr8_write(struct dbt_vcpu *v, uint64_t value)
 
 uint64_t dbt_tsc(struct dbt_vcpu *v)
 {
-    return __builtin_ia32_rdtsc() + v->tsc_offset;
+    return dbt_host_tsc(v->vm) + v->tsc_offset;
 }

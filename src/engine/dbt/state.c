@@ -6,23 +6,15 @@
 #include "engine/dbt/vm.h"
 #include "x86/arch.h"
 
-/*
- * While VM time stands still, the sets of all vCPUs are of one moment, that of the first: their
- * TSCs must agree to the tick. The paravirtual clock pairs the bootstrap processor's TSC with VM
- * time.
- */
+/* While time is held, the sets of all vCPUs are of one moment, so that their TSCs agree to the
+ * tick. The paravirtual clock pairs the bootstrap processor's TSC with VM time. */
 static void load_tsc(struct dbt_vcpu *v, uint64_t tsc)
 {
     struct dbt_vm *vm = v->vm;
-    uint64_t now = clock_now(vm->config.clock);
 
-    if (v->index == 0 || now != vm->set_time) {
-        vm->set_time = now;
-        vm->set_host_tsc = __builtin_ia32_rdtsc();
-    }
-    v->tsc_offset = tsc - vm->set_host_tsc;
+    v->tsc_offset = tsc - dbt_host_tsc(vm);
     if (v->index == 0)
-        kvmclock_init(&vm->clock, vm->tsc_khz, tsc, now);
+        kvmclock_init(&vm->clock, vm->tsc_khz, tsc, clock_now(vm->config.clock));
 }
 
 void dbt_load_state(struct dbt_vcpu *v, const struct x86_vcpu_state *state, unsigned mask)

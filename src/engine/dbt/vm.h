@@ -59,10 +59,18 @@ struct dbt_vm {
     struct dbt_vcpu *_Atomic vcpu[DBT_MAX_VCPUS];
 
     uint32_t tsc_khz;
-    uint64_t tsc_offset;
-    uint64_t set_time, set_host_tsc; /* the moment of the latest set_state(), see state.c */
+    uint64_t tsc_offset; /* of vCPUs to come */
+    bool time_held;
+    uint64_t held_host_tsc; /* while time is held: the host's TSC when that began */
     struct kvmclock clock;
 };
+
+/* The host's TSC, to which a vCPU adds its offset. Translated code reads it only while time is not
+ * held. */
+static inline uint64_t dbt_host_tsc(const struct dbt_vm *vm)
+{
+    return vm->time_held ? vm->held_host_tsc : __builtin_ia32_rdtsc();
+}
 
 /* Indices of table entries; once there were too many, none are listed and `overflow` is set. */
 struct local_list {

@@ -41,6 +41,10 @@ struct engine_vm {
     struct kvm_irq_routing *route;
     unsigned route_oldest;
 
+    bool time_held;
+    uint64_t held_host_tsc; /* the host's when that began */
+    uint64_t held_clock;    /* the paravirtual clock's ns */
+
     uint32_t *msr_list; /* the MSRs this KVM can save */
     unsigned msr_count;
 };
@@ -86,6 +90,13 @@ void kvm_vcpu_poke(struct engine_vcpu *vcpu);
 SILL_CHECKED int kvm_vcpu_set_debug(struct engine_vcpu *vcpu, const struct engine_debug *debug);
 /* KVM_EXIT_DEBUG: true with *breakpoint as in engine_exit; false if it was the guest's own. */
 bool kvm_vcpu_debug_exit(struct engine_vcpu *vcpu, int *breakpoint);
+
+/* time.c */
+void kvm_time_hold(struct engine_vm *vm, bool hold);
+/* While time is held: the TSC of that moment, where KVM tells `tsc`, which ran on. */
+uint64_t kvm_held_tsc(const struct engine_vcpu *vcpu, uint64_t tsc);
+/* While time is held: makes `tsc`, which KVM has just been given, the TSC of that moment. */
+void kvm_held_tsc_set(struct engine_vcpu *vcpu, uint64_t tsc);
 
 /* stats.c */
 void kvm_stats(struct engine_vm *vm, const struct stats *to);

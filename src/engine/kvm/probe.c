@@ -24,10 +24,10 @@
 
 #define INSTRUCTIONS_PER_TURN 2
 #define SHORT_LOOP 1000u
-#define LONG_LOOP 200000u
+#define LONG_LOOP 50000u
 #define ROUNDS 3
 /* Where even the short loop is slower than this, the long one would take too long. */
-#define TRY_LONG_MIPS 20.0
+#define TRY_LONG_MIPS 5.0
 
 #define PAGE 4096u
 enum { PAGE_PML4, PAGE_PDPT, PAGE_PD, PAGE_CODE, PAGE_COUNT };

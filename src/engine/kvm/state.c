@@ -326,6 +326,7 @@ static int get_msrs(struct engine_vcpu *vcpu, struct x86_vcpu_state *state)
         bool there = msr_there(vcpu->vm, &msr_fields[i]);
         *msr_value(state, &msr_fields[i]) = there ? batch.entry[n++].data : 0;
     }
+    state->tsc = kvm_held_tsc(vcpu, state->tsc);
     return 0;
 }
 
@@ -347,8 +348,12 @@ static int set_msrs(struct engine_vcpu *vcpu, const struct x86_vcpu_state *state
         int r = kvm_ioctl(vcpu->vm->fd, KVM_SET_CLOCK, &clock);
         if (r < 0)
             return r;
+        vcpu->vm->held_clock = clock.clock;
     }
-    return transfer_msrs(vcpu, KVM_SET_MSRS, &batch);
+    int r = transfer_msrs(vcpu, KVM_SET_MSRS, &batch);
+    if (!r)
+        kvm_held_tsc_set(vcpu, state->tsc);
+    return r;
 }
 
 /* --- events --- */

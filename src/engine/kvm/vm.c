@@ -393,6 +393,7 @@ const struct engine_ops engine_kvm = {
     .vm_create = vm_create,
     .vm_destroy = vm_destroy,
     .memory_changed = memory_changed,
+    .time_hold = kvm_time_hold,
     .vcpu_create = kvm_vcpu_create,
     .vcpu_destroy = kvm_vcpu_destroy,
     .run = kvm_vcpu_run,
