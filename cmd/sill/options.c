@@ -501,6 +501,7 @@ int options_parse(struct run_options *options, int argc, char **argv, struct err
         if (result)
             return result;
     }
+    config_add_defaults(&options->vm);
     return check_together(options, err);
 }
 

@@ -385,6 +385,8 @@ static int add_extras(struct pc *pc, struct error *err)
         [PC_DEBUGCON] = {"debugcon", add_debugcon},
         [PC_PVPANIC] = {"pvpanic", add_pvpanic},
         [PC_TESTDEV] = {"testdev", add_testdev},
+        [PC_USB_KEYBOARD] = {"usb-keyboard", pc_add_usb_keyboard},
+        [PC_USB_TABLET] = {"usb-tablet", pc_add_usb_tablet},
         [PC_VIRTIO_CONSOLE] = {"console", add_virtio_console},
         [PC_VIRTIO_RNG] = {"rng", add_virtio_rng},
     };

@@ -41,6 +41,8 @@ enum pc_extra_kind {
     PC_DEBUGCON,
     PC_PVPANIC,
     PC_TESTDEV,
+    PC_USB_KEYBOARD,
+    PC_USB_TABLET,
     PC_VIRTIO_CONSOLE,
     PC_VIRTIO_RNG,
 };

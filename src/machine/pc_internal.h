@@ -20,7 +20,7 @@
 #include "machine/uefi_store.h"
 
 /* The board's own devices, disks, network cards and extras. */
-#define PC_MAX_DEVICES (24 + PC_MAX_DISKS + PC_MAX_NETS + PC_MAX_EXTRAS)
+#define PC_MAX_DEVICES (25 + PC_MAX_DISKS + PC_MAX_NETS + PC_MAX_EXTRAS)
 
 #define PC_MAX_BOOT_DEVICES (PC_MAX_DISKS + PC_MAX_NETS + 2) /* and floppy drives */
 
@@ -69,6 +69,7 @@ struct pc {
     unsigned ahci_ports; /* of it that are taken */
     struct ide *ide;     /* the same */
     unsigned ide_units;
+    struct xhci *xhci; /* the same */
 
     struct uefi_store uefi_store;
     gpa_t uefi_flash_base;
@@ -114,6 +115,12 @@ SILL_CHECKED int pc_add_nets(struct pc *pc, struct error *err);
 /* pc_display.c: a build step. */
 int pc_add_display(struct pc *pc, struct error *err);
 bool pc_has_vga(const struct pc *pc);
+
+/* pc_usb.c: each with a controller, if there is none yet. */
+SILL_CHECKED int pc_add_usb_tablet(struct pc *pc, const struct pc_extra *extra, const char *name,
+                                   struct error *err);
+SILL_CHECKED int pc_add_usb_keyboard(struct pc *pc, const struct pc_extra *extra, const char *name,
+                                     struct error *err);
 
 /* pc_uefi.c: the firmware's ROM and flash, before the engine's VM exists; and the flash device.
  * All do nothing with another firmware. */

@@ -31,6 +31,11 @@ static const struct {
      "a panic of the guest ends the run with status 2"},
     {"rng", PC_VIRTIO_RNG, 0, true, 0, "rng", "a virtio source of random numbers"},
     {"testdev", PC_TESTDEV, 0, false, 0, "testdev", "ports and memory for test programs"},
+    {"usb-keyboard", PC_USB_KEYBOARD, 0, false, 0, "usb-keyboard",
+     "a USB keyboard, beside the PS/2 one"},
+    {"usb-tablet", PC_USB_TABLET, 0, false, 0, "usb-tablet",
+     "a USB pointer that is where the viewer's is; there\n"
+     "by default with firmware and --display"},
 };
 
 int config_parse_size(uint64_t *bytes, const char *text, struct error *err)
@@ -147,6 +152,25 @@ static bool may_repeat(enum pc_extra_kind kind)
             return devices[i].many;
     }
     return false;
+}
+
+static bool has_device(const struct vm_config *config, enum pc_extra_kind kind)
+{
+    for (unsigned i = 0; i < config->device_count; i++) {
+        if (config->devices[i].extra.kind == kind)
+            return true;
+    }
+    return false;
+}
+
+void config_add_defaults(struct vm_config *config)
+{
+    bool shown =
+        config->vnc.kind != VNC_NONE && !config->board.kernel && config->board.vga != PC_VGA_NONE;
+
+    if (shown && !has_device(config, PC_USB_TABLET) && config->device_count < PC_MAX_EXTRAS)
+        config->devices[config->device_count++] =
+            (struct vm_device){.extra = {.kind = PC_USB_TABLET}};
 }
 
 static int check_pair(const struct vm_device *a, const struct vm_device *b, struct error *err)

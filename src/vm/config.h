@@ -21,6 +21,10 @@ SILL_CHECKED int config_parse_device(struct vm_device *device, char *text, struc
 /* One device for each index from 0 on: how it is written and what it is. False beyond the last. */
 bool config_device_help(unsigned index, const char **usage, const char **what);
 
+/* Adds what nobody asks for and everybody wants: a tablet where there is a viewer with a pointer,
+ * which a mouse follows only by counting, and firmware, so that any system may be behind it. */
+void config_add_defaults(struct vm_config *config);
+
 /* Looks for things that cannot go together: two users of the terminal, two devices at one port. */
 SILL_CHECKED int config_check(const struct vm_config *config, struct error *err);
 

@@ -161,6 +161,8 @@ static const struct pc_extra extras[] = {
     {.kind = PC_TESTDEV},
     {.kind = PC_VIRTIO_CONSOLE},
     {.kind = PC_VIRTIO_RNG},
+    {.kind = PC_USB_TABLET},
+    {.kind = PC_USB_KEYBOARD},
 };
 
 /* Of the board that is fuzzed, and of the one that takes its state: an image has one user. */
