@@ -154,17 +154,19 @@ static const struct region_ops bar_ops = {
     .max_size = 4,
 };
 
-/* Commands wait while the function may not read memory. */
-static void config_written(struct pci_device *pci, unsigned offset, unsigned size)
+static void start_commands(struct ahci *ahci)
 {
-    struct ahci *ahci = CONTAINER_OF(pci, struct ahci, pci);
-
-    if (offset > PCI_COMMAND + 1)
-        return;
     ahci_enter(ahci);
     for (unsigned i = 0; i < AHCI_PORTS; i++)
         ahci_port_start_commands(&ahci->port[i]);
     ahci_leave(ahci);
+}
+
+/* Commands wait while the function may not read memory. */
+static void config_written(struct pci_device *pci, unsigned offset, unsigned size)
+{
+    if (offset <= PCI_COMMAND + 1)
+        start_commands(CONTAINER_OF(pci, struct ahci, pci));
 }
 
 static const struct pci_device_ops pci_ops = {
@@ -173,6 +175,19 @@ static const struct pci_device_ops pci_ops = {
 
 /* ---- life ---- */
 
+/* What the guest had issued and no drive had begun when the controller was paused or saved. */
+static void ahci_resume(struct device *dev)
+{
+    start_commands(CONTAINER_OF(dev, struct ahci, pci.dev));
+}
+
+static int ahci_start(struct device *dev, struct error *err)
+{
+    ahci_resume(dev);
+    return 0;
+}
+
+/* Commands that are under way end first. */
 static void ahci_pause(struct device *dev)
 {
     struct ahci *ahci = CONTAINER_OF(dev, struct ahci, pci.dev);
@@ -247,7 +262,9 @@ static const struct state_desc ahci_state = {
 
 static const struct device_ops ahci_ops = {
     .type = "ahci",
+    .start = ahci_start,
     .pause = ahci_pause,
+    .resume = ahci_resume,
     .reset = ahci_reset,
     .destroy = ahci_destroy,
     .state = &ahci_state,

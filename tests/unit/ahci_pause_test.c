@@ -1,0 +1,139 @@
+/* The AHCI controller in front of a slow disk: pause and save while commands are under way. */
+#include "held_medium.h"
+
+#include "dev/storage/ahci_internal.h"
+
+#define LIST 0x1000u
+#define FRAMES 0x4000u
+#define TABLE(slot) (0x8000u + (slot)*0x400u)
+#define BUFFER 0x20000u
+
+struct machine {
+    struct storage_rig rig;
+    struct held_medium medium;
+    struct ahci *ahci;
+};
+
+static struct machine one, two;
+
+static struct device *device(struct machine *m)
+{
+    return ahci_device(m->ahci);
+}
+
+static void build(struct machine *m)
+{
+    rig_init(&m->rig);
+    struct ahci_config config = {"ahci", &m->rig.pci, AHCI_DEVFN};
+    struct ata_drive_config disk = {
+        .kind = ATA_DISK, .medium = held_init(&m->medium, RIG_SECTORS), .sata = true};
+    assert_int_equal(ahci_new(&m->ahci, &config, NULL), 0);
+    assert_int_equal(ahci_add_drive(m->ahci, 0, &disk), 0);
+    device(m)->ops->reset(device(m));
+}
+
+static void demolish(struct machine *m)
+{
+    device(m)->ops->pause(device(m));
+    device(m)->ops->destroy(device(m));
+    rig_done(&m->rig);
+}
+
+static void set(struct machine *m, unsigned offset, uint32_t value)
+{
+    bus_write(&m->rig.bus, BUS_MMIO, RIG_BAR + offset, 4, value);
+}
+
+static uint32_t get(struct machine *m, unsigned offset)
+{
+    uint64_t value;
+    bus_read(&m->rig.bus, BUS_MMIO, RIG_BAR + offset, 4, &value);
+    return (uint32_t)value;
+}
+
+static void start_port(struct machine *m)
+{
+    pci_config_write(&m->rig.pci, AHCI_DEVFN, PCI_BAR0 + 4 * AHCI_BAR, 4, RIG_BAR);
+    pci_config_write(&m->rig.pci, AHCI_DEVFN, PCI_COMMAND, 2,
+                     PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
+    set(m, AHCI_PORT_BASE + PORT_CLB, LIST);
+    set(m, AHCI_PORT_BASE + PORT_FB, FRAMES);
+    set(m, AHCI_PORT_BASE + PORT_CMD, CMD_FIS_RECEIVE | CMD_START);
+}
+
+/* READ DMA EXT of one sector in a slot; not started. */
+static void prepare_read(struct machine *m, unsigned slot, uint32_t sector)
+{
+    const uint8_t fis[FIS_SIZE] = {FIS_H2D, FIS_H2D_COMMAND, 0x25,    0, (uint8_t)sector, 0,
+                                   0,       ATA_DEVICE_LBA,  [12] = 1};
+    const uint32_t header[8] = {5 | 1 << 16, 0, TABLE(slot)};
+    const uint32_t prd[4] = {BUFFER + slot * ATA_SECTOR, 0, 0, ATA_SECTOR - 1};
+
+    rig_write(&m->rig, LIST + slot * HEADER_SIZE, header, sizeof(header));
+    rig_write(&m->rig, TABLE(slot), fis, sizeof(fis));
+    rig_write(&m->rig, TABLE(slot) + TABLE_PRDT, prd, sizeof(prd));
+}
+
+static unsigned waiting_for_quiet(struct machine *m)
+{
+    ahci_enter(m->ahci);
+    unsigned held = m->ahci->port[0].queue.held;
+    ahci_leave(m->ahci);
+    return held;
+}
+
+/* Two reads that run one after the other; the pause comes while the first is under way. */
+static void pause_between_commands(struct machine *m)
+{
+    build(m);
+    start_port(m);
+    prepare_read(m, 1, 10);
+    prepare_read(m, 2, 20);
+    set(m, AHCI_PORT_BASE + PORT_CI, 1 << 1 | 1 << 2);
+    assert_int_equal(held_count(&m->medium), 1);
+
+    pthread_t thread = held_pause(device(m));
+    RIG_WAIT(waiting_for_quiet(m));
+    held_release(&m->medium, 0);
+    pthread_join(thread, NULL);
+    assert_int_equal(held_count(&m->medium), 0); /* a paused device starts nothing */
+    assert_int_equal(get(m, AHCI_PORT_BASE + PORT_CI), 1 << 2);
+}
+
+static void assert_second_read_runs(struct machine *m)
+{
+    assert_int_equal(held_count(&m->medium), 1);
+    assert_int_equal(m->medium.copy.offset, 20 * ATA_SECTOR);
+    held_release(&m->medium, 0);
+    assert_int_equal(get(m, AHCI_PORT_BASE + PORT_CI), 0);
+}
+
+static void command_that_waited_goes_on_after_a_pause(void **state)
+{
+    pause_between_commands(&one);
+    held_resume(device(&one));
+    assert_second_read_runs(&one);
+    demolish(&one);
+}
+
+static void command_that_waited_goes_on_after_a_restore(void **state)
+{
+    pause_between_commands(&one);
+    build(&two);
+    start_port(&two);
+    prepare_read(&two, 2, 20); /* guest memory moves too */
+    rig_assert_same_state(device(&one), device(&two));
+    held_start(device(&two));
+    assert_second_read_runs(&two);
+    demolish(&two);
+    demolish(&one);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(command_that_waited_goes_on_after_a_pause),
+        cmocka_unit_test(command_that_waited_goes_on_after_a_restore),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
