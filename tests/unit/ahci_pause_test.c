@@ -1,4 +1,5 @@
-/* The AHCI controller in front of a slow disk: pause and save while commands are under way. */
+/* The AHCI controller in front of a slow disk: pause, save and reset while commands are under
+ * way. */
 #include "held_medium.h"
 
 #include "dev/storage/ahci_internal.h"
@@ -51,14 +52,20 @@ static uint32_t get(struct machine *m, unsigned offset)
     return (uint32_t)value;
 }
 
-static void start_port(struct machine *m)
+static unsigned port_register(unsigned port, unsigned offset)
+{
+    return AHCI_PORT_BASE + port * AHCI_PORT_SIZE + offset;
+}
+
+/* Both ports have the same list. */
+static void start_port(struct machine *m, unsigned port)
 {
     pci_config_write(&m->rig.pci, AHCI_DEVFN, PCI_BAR0 + 4 * AHCI_BAR, 4, RIG_BAR);
     pci_config_write(&m->rig.pci, AHCI_DEVFN, PCI_COMMAND, 2,
                      PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
-    set(m, AHCI_PORT_BASE + PORT_CLB, LIST);
-    set(m, AHCI_PORT_BASE + PORT_FB, FRAMES);
-    set(m, AHCI_PORT_BASE + PORT_CMD, CMD_FIS_RECEIVE | CMD_START);
+    set(m, port_register(port, PORT_CLB), LIST);
+    set(m, port_register(port, PORT_FB), FRAMES);
+    set(m, port_register(port, PORT_CMD), CMD_FIS_RECEIVE | CMD_START);
 }
 
 /* READ DMA EXT of one sector in a slot; not started. */
@@ -74,10 +81,10 @@ static void prepare_read(struct machine *m, unsigned slot, uint32_t sector)
     rig_write(&m->rig, TABLE(slot) + TABLE_PRDT, prd, sizeof(prd));
 }
 
-static unsigned waiting_for_quiet(struct machine *m)
+static unsigned waiting_for_quiet(struct machine *m, unsigned port)
 {
     ahci_enter(m->ahci);
-    unsigned held = m->ahci->port[0].queue.held;
+    unsigned held = m->ahci->port[port].queue.held;
     ahci_leave(m->ahci);
     return held;
 }
@@ -86,18 +93,18 @@ static unsigned waiting_for_quiet(struct machine *m)
 static void pause_between_commands(struct machine *m)
 {
     build(m);
-    start_port(m);
+    start_port(m, 0);
     prepare_read(m, 1, 10);
     prepare_read(m, 2, 20);
-    set(m, AHCI_PORT_BASE + PORT_CI, 1 << 1 | 1 << 2);
+    set(m, port_register(0, PORT_CI), 1 << 1 | 1 << 2);
     assert_int_equal(held_count(&m->medium), 1);
 
     pthread_t thread = held_pause(device(m));
-    RIG_WAIT(waiting_for_quiet(m));
+    RIG_WAIT(waiting_for_quiet(m, 0));
     held_release(&m->medium, 0);
     pthread_join(thread, NULL);
     assert_int_equal(held_count(&m->medium), 0); /* a paused device starts nothing */
-    assert_int_equal(get(m, AHCI_PORT_BASE + PORT_CI), 1 << 2);
+    assert_int_equal(get(m, port_register(0, PORT_CI)), 1 << 2);
 }
 
 static void assert_second_read_runs(struct machine *m)
@@ -105,7 +112,7 @@ static void assert_second_read_runs(struct machine *m)
     assert_int_equal(held_count(&m->medium), 1);
     assert_int_equal(m->medium.copy.offset, 20 * ATA_SECTOR);
     held_release(&m->medium, 0);
-    assert_int_equal(get(m, AHCI_PORT_BASE + PORT_CI), 0);
+    assert_int_equal(get(m, port_register(0, PORT_CI)), 0);
 }
 
 static void command_that_waited_goes_on_after_a_pause(void **state)
@@ -120,7 +127,7 @@ static void command_that_waited_goes_on_after_a_restore(void **state)
 {
     pause_between_commands(&one);
     build(&two);
-    start_port(&two);
+    start_port(&two, 0);
     prepare_read(&two, 2, 20); /* guest memory moves too */
     rig_assert_same_state(device(&one), device(&two));
     held_start(device(&two));
@@ -129,11 +136,45 @@ static void command_that_waited_goes_on_after_a_restore(void **state)
     demolish(&one);
 }
 
+static void *reset_main(void *opaque)
+{
+    set(opaque, HBA_GHC, GHC_RESET);
+    return NULL;
+}
+
+/* One port is waited for; another processor gives the other one a command meanwhile. */
+static void controller_reset_leaves_nothing_under_way(void **state)
+{
+    struct held_medium second;
+    struct ata_drive_config disk = {
+        .kind = ATA_DISK, .medium = held_init(&second, RIG_SECTORS), .sata = true};
+    pthread_t thread;
+
+    build(&one);
+    assert_int_equal(ahci_add_drive(one.ahci, 1, &disk), 0);
+    start_port(&one, 0);
+    start_port(&one, 1);
+    prepare_read(&one, 1, 10);
+    set(&one, port_register(1, PORT_CI), 1 << 1);
+    assert_int_equal(held_count(&second), 1);
+
+    assert_int_equal(pthread_create(&thread, NULL, reset_main, &one), 0);
+    RIG_WAIT(waiting_for_quiet(&one, 1));
+    set(&one, port_register(0, PORT_CI), 1 << 1);
+    assert_int_equal(held_count(&one.medium), 0);
+    held_release(&second, 0);
+    pthread_join(thread, NULL);
+    assert_int_equal(held_count(&one.medium), 0);
+    assert_int_equal(get(&one, port_register(0, PORT_CI)), 0);
+    demolish(&one);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(command_that_waited_goes_on_after_a_pause),
         cmocka_unit_test(command_that_waited_goes_on_after_a_restore),
+        cmocka_unit_test(controller_reset_leaves_nothing_under_way),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

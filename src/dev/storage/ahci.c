@@ -65,10 +65,15 @@ static void reset_registers(struct ahci *ahci)
     ahci_update_irq(ahci, false);
 }
 
+/* No port starts anything while another is waited for. */
 static void drain(struct ahci *ahci)
 {
     for (unsigned i = 0; i < AHCI_PORTS; i++)
+        ahci->port[i].queue.held++;
+    for (unsigned i = 0; i < AHCI_PORTS; i++)
         ata_queue_drain(&ahci->port[i].queue);
+    for (unsigned i = 0; i < AHCI_PORTS; i++)
+        ahci->port[i].queue.held--;
 }
 
 static uint32_t read_register(struct ahci *ahci, unsigned offset)
