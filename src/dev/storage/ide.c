@@ -63,7 +63,7 @@ static void ide_pause(struct device *dev)
     ide_leave(ide);
 }
 
-/* What became ready while the controller was held. */
+/* What became ready while the controller was held, or waited when it was saved. */
 static void ide_resume(struct device *dev)
 {
     struct ide *ide = CONTAINER_OF(dev, struct ide, pci.dev);
@@ -72,6 +72,12 @@ static void ide_resume(struct device *dev)
     for (unsigned i = 0; i < IDE_CHANNELS; i++)
         ide_dma_run(&ide->channel[i]);
     ide_leave(ide);
+}
+
+static int ide_start(struct device *dev, struct error *err)
+{
+    ide_resume(dev);
+    return 0;
 }
 
 static void ide_reset(struct device *dev)
@@ -144,6 +150,7 @@ static const struct state_desc ide_state = {
 
 static const struct device_ops ide_ops = {
     .type = "ide",
+    .start = ide_start,
     .pause = ide_pause,
     .resume = ide_resume,
     .reset = ide_reset,

@@ -522,6 +522,12 @@ static const struct state_field unit_fields[] = {
     STATE_END,
 };
 
+static const struct state_field cursor_fields[] = {
+    STATE_INT(struct dma_cursor, entry),
+    STATE_INT(struct dma_cursor, offset),
+    STATE_END,
+};
+
 const struct state_field ide_channel_fields[] = {
     STATE_STRUCT_ARRAY(struct ide_channel, unit, unit_fields),
     STATE_INT(struct ide_channel, selected),
@@ -537,5 +543,7 @@ const struct state_field ide_channel_fields[] = {
     STATE_INT(struct ide_channel, master_command),
     STATE_INT(struct ide_channel, master_status),
     STATE_INT(struct ide_channel, master_table),
+    STATE_INT(struct ide_channel, table_entries),
+    STATE_STRUCT(struct ide_channel, cursor, cursor_fields),
     STATE_END,
 };
