@@ -1,6 +1,7 @@
 /* The AHCI controller in front of a slow disk: pause, save and reset while commands are under
  * way. */
 #include "held_medium.h"
+#include "storage_rig.h"
 
 #include "dev/storage/ahci_internal.h"
 

@@ -1,7 +1,9 @@
 /* The floppy controller with its DMA channel, on images in files: commands, transfers, bad input.
  */
 #include "device_rig.h"
+#include "held_medium.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <time.h>
 #include <unistd.h>
@@ -45,7 +47,7 @@ static struct block_device *open_image(uint64_t size, bool read_only)
     return disk;
 }
 
-static void begin(uint64_t size, bool read_only)
+static void begin_with(struct block_device *disk)
 {
     struct error err;
 
@@ -57,9 +59,14 @@ static void begin(uint64_t size, bool read_only)
     const struct floppy_config config = {.irq = rig_line(&f.rig, FLOPPY_IRQ), .dma = f.dma};
     assert_int_equal(floppy_new(&f.fdc, &config), 0);
     assert_int_equal(floppy_attach(f.fdc, &f.rig.bus, &err), 0);
-    assert_int_equal(floppy_insert(f.fdc, 0, open_image(size, read_only), &err), 0);
+    assert_int_equal(floppy_insert(f.fdc, 0, disk, &err), 0);
     struct device *device = floppy_device(f.fdc);
     device->ops->reset(device);
+}
+
+static void begin(uint64_t size, bool read_only)
+{
+    begin_with(open_image(size, read_only));
 }
 
 static int end(void **state)
@@ -209,6 +216,34 @@ static void test_write_is_read_back(void **state)
     assert_int_equal(fread(back, 1, sizeof(back), file), sizeof(back));
     fclose(file);
     assert_memory_equal(back, data, sizeof(data));
+}
+
+/* A floppy drive has no cache: what a command has written is on the disk when it ends. */
+static void test_a_write_is_durable_when_it_ends(void **state)
+{
+    static struct held_medium medium;
+    uint8_t result[16];
+
+    begin_with(held_init(&medium, 2880));
+    set_rate_500k();
+    for (unsigned fails = 0; fails < 2; fails++) {
+        program_dma(2 * SECTOR, false);
+        COMMAND(0x45, 0, 0, 0, 1, 2, 18, 0x1b, 0xff);
+        for (unsigned sector = 0; sector < 2; sector++) {
+            assert_int_equal(medium.copy.op, BLOCK_WRITE);
+            assert_int_equal(medium.seen[BLOCK_FLUSH], fails);
+            held_release(&medium, 0);
+        }
+        assert_int_equal(held_count(&medium), 1);
+        assert_int_equal(medium.copy.op, BLOCK_FLUSH);
+        assert_false(f.rig.level[FLOPPY_IRQ]);
+        held_release(&medium, fails ? -EIO : 0);
+        assert_true(f.rig.level[FLOPPY_IRQ]);
+        assert_int_equal(take_result(result), 7);
+        assert_int_equal(result[0], fails ? ABNORMAL : 0);
+        assert_int_equal(result[1], fails ? 0x20 : 0); /* data error */
+    }
+    f.path[0] = '\0';
 }
 
 static void test_data_port_without_dma(void **state)
@@ -362,6 +397,7 @@ int main(void)
         cmocka_unit_test_teardown(test_disk_change_line_until_the_heads_step, end),
         cmocka_unit_test_teardown(test_read_over_both_heads_until_the_terminal_count, end),
         cmocka_unit_test_teardown(test_write_is_read_back, end),
+        cmocka_unit_test_teardown(test_a_write_is_durable_when_it_ends, end),
         cmocka_unit_test_teardown(test_data_port_without_dma, end),
         cmocka_unit_test_teardown(test_format_fills_a_track, end),
         cmocka_unit_test_teardown(test_what_cannot_be_read_or_written_says_why, end),

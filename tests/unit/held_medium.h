@@ -5,9 +5,17 @@
 #ifndef SILL_TEST_HELD_MEDIUM_H
 #define SILL_TEST_HELD_MEDIUM_H
 
-#include "storage_rig.h"
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
 
 #include <pthread.h>
+
+#include "block/block.h"
+#include "dev/device.h"
 
 struct held_medium {
     struct block_device disk;

@@ -1,5 +1,6 @@
 /* The IDE controller in front of a slow disk: pause and save while its bus master is under way. */
 #include "held_medium.h"
+#include "storage_rig.h"
 
 #include "dev/storage/ide_internal.h"
 

@@ -3,7 +3,8 @@
  * on the image's I/O thread, a sector after the other.
  *
  *     read:   disk -> buffer -> DMA or data port       until the terminal count, or the last sector
- *     write:  DMA or data port -> buffer -> disk
+ *     write:  DMA or data port -> buffer -> disk, then a flush: the drive has no cache, and no
+ *             command to empty one
  */
 #include <string.h>
 
@@ -89,15 +90,24 @@ static void submit(struct floppy *fdc, enum block_op op, uint64_t offset, size_t
     pthread_mutex_lock(&fdc->lock);
 }
 
+/* All sectors are where they belong. */
+static void end_well(struct floppy *fdc)
+{
+    if (fdc->is_format || fdc->terminal_count)
+        end_transfer(fdc, 0, 0, 0);
+    else
+        end_transfer(fdc, ST0_ABNORMAL, ST1_END_OF_CYLINDER, 0);
+}
+
 /* The sector is where it belongs: to the next one, if there is to be one. */
 static void sector_moved(struct floppy *fdc)
 {
-    bool more = next_sector(fdc);
+    bool more = next_sector(fdc) && !fdc->terminal_count;
 
-    if (fdc->terminal_count)
-        end_transfer(fdc, 0, 0, 0);
+    if (!more && fdc->is_write)
+        submit(fdc, BLOCK_FLUSH, 0, 0);
     else if (!more)
-        end_transfer(fdc, ST0_ABNORMAL, ST1_END_OF_CYLINDER, 0);
+        end_well(fdc);
     else if (fdc->is_write)
         fetch_sector(fdc);
     else
@@ -138,8 +148,10 @@ static void sector_done(struct block_request *request, int result)
         }
     } else if (result) {
         end_transfer(fdc, ST0_ABNORMAL, ST1_DATA_ERROR, ST2_DATA_ERROR);
+    } else if (request->op == BLOCK_FLUSH) {
+        end_well(fdc);
     } else if (fdc->is_format) {
-        end_transfer(fdc, 0, 0, 0);
+        submit(fdc, BLOCK_FLUSH, 0, 0);
     } else if (fdc->is_write) {
         sector_moved(fdc);
     } else {
