@@ -43,15 +43,15 @@ static int64_t run_step(int fd, const struct file_step *step)
     return got < 0 ? -errno : got;
 }
 
-static void run_request(int fd, struct block_request *request)
+static void run_request(struct file_io *io, struct block_request *request)
 {
     struct file_step step;
     int result;
 
     do
         file_step_next(request, &step);
-    while (!file_step_result(request, run_step(fd, &step), &result));
-    request->done(request, result);
+    while (!file_step_result(request, run_step(io->fd, &step), &result));
+    file_io_finish(io, request, result);
 }
 
 static void *thread_main(void *opaque)
@@ -71,7 +71,7 @@ static void *thread_main(void *opaque)
         if (!t->first)
             t->tail = &t->first;
         pthread_mutex_unlock(&t->lock);
-        run_request(t->io.fd, request);
+        run_request(&t->io, request);
         pthread_mutex_lock(&t->lock);
     }
     pthread_mutex_unlock(&t->lock);

@@ -141,7 +141,7 @@ static void complete(struct file_uring *u, struct block_request *request, int go
     start_waiting(u);
     pthread_mutex_unlock(&u->lock);
     if (finished)
-        request->done(request, result);
+        file_io_finish(&u->io, request, result);
 }
 
 static void *thread_main(void *opaque)

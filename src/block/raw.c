@@ -154,13 +154,14 @@ int raw_open(struct block_device **out, const struct block_options *options, str
         ret = error_set(err, -ENOMEM, "no memory for disk image %s", options->path);
         goto fail;
     }
+    snprintf(raw->disk.path, sizeof(raw->disk.path), "%s", options->path);
     ret = lock_file(fd, options, err);
     if (!ret)
         ret = find_size(fd, &st, options->path, &raw->disk.size, err);
     if (!ret && options->format == BLOCK_FORMAT_PROBE)
         ret = refuse_other_formats(fd, options->path, err);
     if (!ret)
-        ret = file_io_new(&raw->io, fd, options->aio, options->path, err);
+        ret = file_io_new(&raw->io, fd, options->aio, raw->disk.path, err);
     if (ret)
         goto fail;
     raw->fd = fd;
@@ -168,7 +169,6 @@ int raw_open(struct block_device **out, const struct block_options *options, str
     raw->disk.read_only = options->read_only;
     raw->disk.can_discard = options->discard && !options->read_only;
     raw->disk.ignore_flush = options->cache == BLOCK_CACHE_UNSAFE;
-    snprintf(raw->disk.path, sizeof(raw->disk.path), "%s", options->path);
     *out = &raw->disk;
     return 0;
 

@@ -498,6 +498,29 @@ static void short_transfers_go_on(void **state)
     assert_int_equal(result, 0);
 }
 
+/* In place of the system's, for aio=thread. */
+static int fdatasync_error;
+
+int fdatasync(int fd)
+{
+    errno = fdatasync_error;
+    return fdatasync_error ? -1 : 0;
+}
+
+/* The host reports a write that it could not do to one flush only, and drops the data: no later
+ * flush may claim that all is well. */
+static void failed_flush_is_not_forgotten(void **state)
+{
+    struct block_device *disk = open_disk(",aio=thread");
+
+    assert_int_equal(run(disk, BLOCK_FLUSH, 0, NULL, 0), 0);
+    fdatasync_error = EIO;
+    assert_int_equal(run(disk, BLOCK_FLUSH, 0, NULL, 0), -EIO);
+    fdatasync_error = 0;
+    assert_int_equal(run(disk, BLOCK_FLUSH, 0, NULL, 0), -EIO);
+    block_close(disk);
+}
+
 #define T(name) cmocka_unit_test_setup(name, setup)
 #define BOTH(name)                                                                                 \
     {#name " (io_uring)", name, setup_uring, NULL, NULL},                                          \
@@ -524,6 +547,7 @@ int main(void)
         T(cache_modes_and_no_discard_work),
         T(zeroing_falls_back_to_writing),
         T(short_transfers_go_on),
+        T(failed_flush_is_not_forgotten),
     };
     return cmocka_run_group_tests_name("block", tests, make_dir, remove_dir);
 }
