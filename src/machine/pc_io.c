@@ -47,8 +47,9 @@ static const struct board_msr {
     uint32_t first, last;
     uint64_t value;
 } board_msrs[] = {
-    {0x2a, 0x2a, 0},                     /* EBL_CR_POWERON */
-    {0x34, 0x34, 0},                     /* SMI_COUNT */
+    {0x2a, 0x2a, 0}, /* EBL_CR_POWERON */
+    {0x34, 0x34, 0}, /* SMI_COUNT */
+    {MSR_UCODE_REVISION, MSR_UCODE_REVISION, 0},
     {0xc1, 0xc8, 0},                     /* PMC0-PMC7 */
     {0xcd, 0xcd, 0},                     /* FSB_FREQ */
     {0xce, 0xce, 0},                     /* PLATFORM_INFO */
