@@ -221,6 +221,17 @@ def debian_i386(folder):
                      linux=kernel / "vmlinuz", initrd=initrd)
 
 
+def xen(folder):
+    """The Xen hypervisor, with Debian's kernel and a shell of busybox as its first domain."""
+    boot = package(folder, "xen-hypervisor-4.17-amd64", "./boot/xen-4.17-amd64.gz") / "boot"
+    kernel = debian_kernel(folder)
+    initrd = folder / "initrd-amd64.img"
+    run(ROOT / "tools/debian-initrd", kernel.parent, initrd)
+    return grub_disc(folder, "xen", "multiboot2 /xen.gz dom0_mem=512M console=com1 com1=115200\n"
+                     "module2 /linux console=hvc0 quiet\nmodule2 /initrd\nboot\n",
+                     **{"xen.gz": boot / "xen-4.17-amd64.gz", "linux": kernel, "initrd": initrd})
+
+
 MAKERS = {
     "debian-bios": functools.partial(debian_disk, firmware="bios"),
     "debian-i386": debian_i386,
@@ -230,6 +241,7 @@ MAKERS = {
     "installer-serial": functools.partial(installer, name="installer-serial",
                                           console="console=ttyS0"),
     "memtest": memory_test,
+    "xen": xen,
 }
 
 

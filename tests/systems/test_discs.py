@@ -56,6 +56,15 @@ def test_32_bit_debian_through_bios(start, image):
     assert machine.ends() == 0
 
 
+@pytest.mark.parametrize("cpus", [1, 2])
+def test_xen_starts_its_first_domain(start, image, cpus):
+    machine = boot(start, image, "xen", "bios", "--cpus", cpus)
+    machine.expect(r"root@sill:\S+# ")
+    machine.sendline("cat /sys/hypervisor/type; nproc; poweroff")
+    machine.expect(rf"xen\s+{cpus}\s")
+    assert machine.ends() == 0
+
+
 def test_installer_is_driven_by_typed_keys(start, image, tmp_path):
     number = rfb.free_display()
     machine = boot(start, image, "installer", "bios", "--display", f"vnc=127.0.0.1:{number}")
