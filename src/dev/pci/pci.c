@@ -18,13 +18,10 @@
 
 #define PORT_SPACE_LAST 0xffffu
 
-/* PCI Express capability, device/port type of an endpoint on the root bus (7.8.2). */
-#define EXPRESS_TYPE_ROOT_ENDPOINT 9u
-
 void pci_bus_init(struct pci_bus *pci_bus, struct bus *bus, struct memory *memory,
                   const struct msi_sink *msi)
 {
-    *pci_bus = (struct pci_bus){.bus = bus, .memory = memory, .msi = *msi};
+    *pci_bus = (struct pci_bus){.bus = bus, .memory = memory, .msi = *msi, .root = pci_bus};
     pthread_mutex_init(&pci_bus->lock, NULL);
 }
 
@@ -74,7 +71,8 @@ static bool bar_wanted(const struct pci_device *pci, unsigned index, uint64_t *a
         break;
     }
     uint64_t last = *address + bar->size - 1;
-    return *address && last > *address && last < last_of_space;
+    return *address && last > *address && last < last_of_space &&
+           pci_bus_reached(pci->bus, bar_space(bar), *address, last);
 }
 
 /* Is its RAM mapped where its region is, or nowhere if that is nowhere? */
@@ -84,39 +82,59 @@ static bool ram_in_place(const struct pci_bar *bar)
                             : !bar->region.added;
 }
 
-/*
- * Makes the bus show the BARs where the registers say. All devices are looked at, because a BAR
- * that found its place taken can appear once the other has moved away. pci_bus.lock is held.
+/* First with `add` false for all functions, then with `add` true. Returns whether RAM has to move.
  */
-static void update_mappings(struct pci_bus *pci_bus)
+static bool update_function(struct pci_device *pci, bool add)
+{
+    struct bus *bus = pci->bus->bus;
+    bool ram_moved = false;
+
+    for (unsigned i = 0; i < PCI_BAR_COUNT; i++) {
+        struct pci_bar *bar = &pci->bar[i];
+        struct region *region = &bar->region;
+        uint64_t address = 0;
+        bool wanted = bar_wanted(pci, i, &address);
+        struct error why;
+
+        if (!add && region->added && (!wanted || region->base != address))
+            bus_remove(bus, bar_space(bar), region);
+        if (add && wanted && !region->added && bus_add(bus, bar_space(bar), region, address, &why))
+            log_guest(region->name, "BAR %u is not mapped: %s", i, why.text);
+        ram_moved |= add && bar->ram && !ram_in_place(bar);
+    }
+    pci_rom_update(pci, add);
+    return ram_moved;
+}
+
+/* Goes down one level: behind a root port there is no further bridge. */
+static bool update_bus(struct pci_bus *pci_bus, bool add)
 {
     bool ram_moved = false;
 
-    for (int add = 0; add <= 1; add++) {
-        for (unsigned f = 0; f < PCI_FUNCTIONS; f++) {
-            struct pci_device *pci = pci_bus->function[f];
-            for (unsigned i = 0; pci && i < PCI_BAR_COUNT; i++) {
-                struct pci_bar *bar = &pci->bar[i];
-                struct region *region = &bar->region;
-                uint64_t address = 0;
-                bool wanted = bar_wanted(pci, i, &address);
-                struct error why;
-
-                if (!add && region->added && (!wanted || region->base != address))
-                    bus_remove(pci_bus->bus, bar_space(bar), region);
-                if (add && wanted && !region->added &&
-                    bus_add(pci_bus->bus, bar_space(bar), region, address, &why))
-                    log_guest(region->name, "BAR %u is not mapped: %s", i, why.text);
-                ram_moved |= add && bar->ram && !ram_in_place(bar);
-            }
-            if (pci)
-                pci_rom_update(pci, add);
-        }
+    for (unsigned f = 0; f < PCI_FUNCTIONS; f++) {
+        struct pci_device *pci = pci_bus->function[f];
+        if (!pci)
+            continue;
+        ram_moved |= update_function(pci, add);
+        if (pci->secondary)
+            ram_moved |= update_bus(pci->secondary, add);
     }
-    if (ram_moved && pci_bus->remap.ask)
-        pci_bus->remap.ask(pci_bus->remap.opaque);
+    return ram_moved;
 }
 
+/*
+ * Makes the bus show the BARs where the registers say. All devices are looked at, because a BAR
+ * that found its place taken can appear once the other has moved away, and because windows of
+ * bridges move as well. The root's pci_bus.lock is held.
+ */
+static void update_mappings(struct pci_bus *root)
+{
+    update_bus(root, false);
+    if (update_bus(root, true) && root->remap.ask)
+        root->remap.ask(root->remap.opaque);
+}
+
+/* Only functions of the root bus have such BARs. */
 int pci_bus_remap(struct pci_bus *pci_bus, struct error *err)
 {
     int result = 0;
@@ -156,9 +174,15 @@ static bool overlaps(unsigned offset, unsigned size, unsigned start, unsigned le
     return offset < start + length && start < offset + size;
 }
 
+/* Who answers configuration accesses there; NULL: nobody. */
+static struct pci_device *addressed(const struct pci_bus *bus, unsigned devfn)
+{
+    return !bus->down && devfn < PCI_FUNCTIONS ? bus->function[devfn] : NULL;
+}
+
 uint32_t pci_config_read(struct pci_bus *bus, unsigned devfn, unsigned offset, unsigned size)
 {
-    struct pci_device *pci = devfn < PCI_FUNCTIONS ? bus->function[devfn] : NULL;
+    struct pci_device *pci = addressed(bus, devfn);
     uint32_t value = 0;
 
     if (!pci || offset + size > PCI_EXPRESS_CONFIG_SIZE)
@@ -177,11 +201,11 @@ uint32_t pci_config_read(struct pci_bus *bus, unsigned devfn, unsigned offset, u
 void pci_config_write(struct pci_bus *bus, unsigned devfn, unsigned offset, unsigned size,
                       uint32_t value)
 {
-    struct pci_device *pci = devfn < PCI_FUNCTIONS ? bus->function[devfn] : NULL;
+    struct pci_device *pci = addressed(bus, devfn);
 
     if (!pci || offset + size > PCI_CONFIG_SIZE)
         return;
-    pthread_mutex_lock(&bus->lock);
+    pthread_mutex_lock(&bus->root->lock);
     pthread_mutex_lock(&pci->lock);
     for (unsigned i = 0; i < size; i++) {
         uint8_t *byte = &pci->config[offset + i];
@@ -192,11 +216,11 @@ void pci_config_write(struct pci_bus *bus, unsigned devfn, unsigned offset, unsi
     }
     pci_interrupts_update(pci);
     pthread_mutex_unlock(&pci->lock);
+    /* BARs and the windows of bridges, and the option ROM's register behind them. */
     if (overlaps(offset, size, PCI_COMMAND, 2) ||
-        overlaps(offset, size, PCI_BAR0, 4 * PCI_BAR_COUNT) ||
-        overlaps(offset, size, PCI_ROM_BAR, 4))
-        update_mappings(bus);
-    pthread_mutex_unlock(&bus->lock);
+        overlaps(offset, size, PCI_BAR0, PCI_CAPABILITY_POINTER - PCI_BAR0))
+        update_mappings(bus->root);
+    pthread_mutex_unlock(&bus->root->lock);
     if (pci->ops && pci->ops->config_written)
         pci->ops->config_written(pci, offset, size);
 }
@@ -263,7 +287,8 @@ void pci_add_bar(struct pci_device *pci, unsigned index, enum pci_bar_kind kind,
 
 void pci_bar_set_ram(struct pci_device *pci, unsigned index, struct memory_block *ram)
 {
-    assert(pci->bar[index].kind > PCI_BAR_IO && ram->size == pci->bar[index].size);
+    assert(!pci->bus->bridge && pci->bar[index].kind > PCI_BAR_IO);
+    assert(ram->size == pci->bar[index].size);
     pci->bar[index].ram = ram;
     pci->config[PCI_BAR0 + 4 * index] |= PCI_BAR_IS_PREFETCHABLE;
 }
@@ -282,16 +307,30 @@ unsigned pci_add_capability(struct pci_device *pci, uint8_t id, uint8_t length)
     return offset;
 }
 
-void pci_add_express(struct pci_device *pci)
+unsigned pci_add_express_type(struct pci_device *pci, unsigned type)
 {
     unsigned offset = pci_add_capability(pci, PCI_CAP_EXPRESS, PCI_EXPRESS_LENGTH);
+    uint8_t *cap = &pci->config[offset];
 
-    pci_set16(pci->config, offset + PCI_EXPRESS_FLAGS,
-              PCI_EXPRESS_FLAGS_VERSION | EXPRESS_TYPE_ROOT_ENDPOINT << PCI_EXPRESS_TYPE_SHIFT);
-    pci_set32(pci->config, offset + PCI_EXPRESS_DEVICE_CAP,
-              PCI_EXPRESS_DEVICE_CAP_ROLE_BASED_ERRORS);
+    pci_set16(cap, PCI_EXPRESS_FLAGS,
+              (uint16_t)(PCI_EXPRESS_FLAGS_VERSION | type << PCI_EXPRESS_TYPE_SHIFT));
+    pci_set32(cap, PCI_EXPRESS_DEVICE_CAP, PCI_EXPRESS_DEVICE_CAP_ROLE_BASED_ERRORS);
     /* Error reporting, payload and read request sizes: 7.8.4; nothing depends on them here. */
     pci_set16(pci->write_mask, offset + PCI_EXPRESS_DEVICE_CONTROL, 0x78ff);
+    if (type == PCI_EXPRESS_TYPE_ROOT_ENDPOINT)
+        return offset;
+    /* The slowest there is: no software waits for a link of this kind. */
+    pci_set32(cap, PCI_EXPRESS_LINK_CAP, PCI_EXPRESS_LINK_2_5_GT | PCI_EXPRESS_LINK_X1);
+    pci_set16(cap, PCI_EXPRESS_LINK_STATUS, PCI_EXPRESS_LINK_2_5_GT | PCI_EXPRESS_LINK_X1);
+    pci_set32(cap, PCI_EXPRESS_LINK_CAP_2, PCI_EXPRESS_LINK_CAP_2_2_5_GT);
+    pci_set16(pci->write_mask, offset + PCI_EXPRESS_LINK_CONTROL, PCI_EXPRESS_LINK_CONTROL_BITS);
+    return offset;
+}
+
+void pci_add_express(struct pci_device *pci)
+{
+    pci_add_express_type(pci, pci->bus->bridge ? PCI_EXPRESS_TYPE_ENDPOINT
+                                               : PCI_EXPRESS_TYPE_ROOT_ENDPOINT);
 }
 
 /* Software looks for functions 1 to 7 only where function 0 says that there are some (6.2.1). */
@@ -353,13 +392,13 @@ void pci_device_done(struct pci_device *pci)
 
 void pci_device_reset(struct pci_device *pci)
 {
-    pthread_mutex_lock(&pci->bus->lock);
+    pthread_mutex_lock(&pci->bus->root->lock);
     pthread_mutex_lock(&pci->lock);
     memcpy(pci->config, pci->initial, sizeof(pci->config));
     pci_interrupts_reset(pci);
     pthread_mutex_unlock(&pci->lock);
-    update_mappings(pci->bus);
-    pthread_mutex_unlock(&pci->bus->lock);
+    update_mappings(pci->bus->root);
+    pthread_mutex_unlock(&pci->bus->root->lock);
 }
 
 /* State. */
@@ -391,7 +430,7 @@ int pci_device_post_load(struct pci_device *pci, struct error *err)
             pci_get16(pci->config, PCI_DEVICE_ID), pci_get16(pci->initial, PCI_VENDOR_ID),
             pci_get16(pci->initial, PCI_DEVICE_ID));
 
-    pthread_mutex_lock(&pci->bus->lock);
+    pthread_mutex_lock(&pci->bus->root->lock);
     pthread_mutex_lock(&pci->lock);
     /* What no guest can change, no stream can. */
     for (unsigned i = 0; i < PCI_CONFIG_SIZE; i++) {
@@ -400,7 +439,7 @@ int pci_device_post_load(struct pci_device *pci, struct error *err)
     }
     pci_interrupts_restored(pci);
     pthread_mutex_unlock(&pci->lock);
-    update_mappings(pci->bus);
-    pthread_mutex_unlock(&pci->bus->lock);
+    update_mappings(pci->bus->root);
+    pthread_mutex_unlock(&pci->bus->root->lock);
     return 0;
 }

@@ -2,8 +2,8 @@
  * The PCI bus and what every PCI function has in common: configuration space, BARs, INTx, MSI,
  * MSI-X. PCI Local Bus specification 3.0; PCI Express base specification 3.0.
  *
- * There is one bus (bus 0, the root complex); all devices are its direct children. Functions are
- * added while the board is built and stay until it is taken down, so look-ups need no lock.
+ * Devices are on the root bus (bus 0, the root complex), or alone on the bus behind a root port
+ * (root_port.h). Functions come and go only while nothing runs, so look-ups need no lock.
  *
  * A device embeds `struct pci_device` as its first member and builds itself like this (control
  * thread, VM not running):
@@ -13,8 +13,8 @@
  *     pci_add_msix(&d->pci, 2, 3);
  *     err = pci_device_attach(&d->pci, PCI_DEVFN_AUTO, error);
  *
- * Locks, outermost first: the device model's own, pci_bus.lock (configuration writes and BAR
- * mappings), pci_device.lock (interrupt state), the interrupt router's, the bus's (bus/bus.h).
+ * Locks, outermost first: the device model's own, the root's pci_bus.lock (configuration writes and
+ * BAR mappings), pci_device.lock (interrupt state), the interrupt router's, the bus's (bus/bus.h).
  * Interrupts may be raised from any thread with the device model's lock held; the hooks in
  * pci_device_ops are called with no PCI lock held.
  */
@@ -69,7 +69,10 @@ struct pci_bus {
     struct pci_intx_router intx;
     struct pci_remap remap;
     struct pci_device *function[PCI_FUNCTIONS]; /* by device and function number */
-    pthread_mutex_t lock;                       /* configuration writes and BAR mappings */
+    struct pci_bus *root;                       /* itself for the root bus */
+    struct pci_device *bridge;                  /* it lies behind; NULL: the root bus */
+    _Atomic bool down;    /* nobody on it answers, for the link to it is down */
+    pthread_mutex_t lock; /* the root's: configuration writes and BAR mappings of all buses */
 };
 
 enum pci_bar_kind { PCI_BAR_NONE, PCI_BAR_IO, PCI_BAR_MEM32, PCI_BAR_MEM64 };
@@ -115,6 +118,7 @@ struct pci_device {
     struct pci_bus *bus;
     const struct pci_device_ops *ops;
     uint8_t devfn;
+    struct pci_bus *secondary; /* behind a bridge (pci_bridge.c); NULL: this is none */
 
     /* Written with `lock` held; what the guest may write also with bus->lock. */
     uint8_t config[PCI_CONFIG_SIZE];
@@ -157,12 +161,13 @@ SILL_CHECKED int pci_add_rom(struct pci_device *pci, const void *image, size_t s
 /* The same from a file, which `package` brings: the sentence says so if it is missing. */
 SILL_CHECKED int pci_add_rom_file(struct pci_device *pci, const char *path, const char *package,
                                   struct error *err);
-/* Memory BAR `index`, which is there, shows `ram`, all of it; it is prefetchable then. */
+/* Memory BAR `index`, which is there, shows `ram`, all of it; it is prefetchable then. Only on the
+ * root bus. */
 void pci_bar_set_ram(struct pci_device *pci, unsigned index, struct memory_block *ram);
 /* Reserves `length` bytes, read-only and zero but for the header; returns the offset. The caller
  * fills config[] and write_mask[]. */
 unsigned pci_add_capability(struct pci_device *pci, uint8_t id, uint8_t length);
-/* Root complex integrated endpoint: what a PCI Express function on the root bus is. */
+/* Says what it is: an endpoint behind a root port, or one integrated into the root complex. */
 void pci_add_express(struct pci_device *pci);
 void pci_add_msi(struct pci_device *pci, unsigned vectors); /* 1, 2, 4, ... 32 */
 /* Table and pending bits in BAR `bar`, which this adds. */
@@ -215,6 +220,9 @@ void pci_bus_init(struct pci_bus *pci_bus, struct bus *bus, struct memory *memor
                   const struct msi_sink *msi);
 void pci_bus_done(struct pci_bus *pci_bus);
 
+/* The bus that the guest has given this number; NULL: none. Any thread. (pci_bridge.c) */
+struct pci_bus *pci_bus_numbered(struct pci_bus *root, unsigned number);
+
 /* Maps the RAM of BARs where the guest wants it. Control thread, vCPUs and devices stopped. */
 SILL_CHECKED int pci_bus_remap(struct pci_bus *bus, struct error *err);
 
@@ -235,8 +243,9 @@ struct pci_windows {
 
 /*
  * Does what firmware does at start, for guests that are booted without: gives each BAR an address,
- * switches decoding on and fills the interrupt line registers. 64-bit BARs go below 4 GiB while
- * there is room. Control thread, vCPUs stopped, after each reset of the devices. -ENOSPC.
+ * and each root port a bus number and windows with room for what may be plugged in later; switches
+ * decoding on and fills the interrupt line registers. 64-bit BARs go below 4 GiB while there is
+ * room. Control thread, vCPUs stopped, after each reset of the devices. -ENOSPC.
  */
 SILL_CHECKED int pci_assign_resources(struct pci_bus *bus, const struct pci_windows *windows,
                                       struct error *err);

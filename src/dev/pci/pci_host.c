@@ -102,24 +102,27 @@ static const struct region_ops address_ops = {
 
 /* The data port, 0xcfc to 0xcff. */
 
-/* What CONFIG_ADDRESS selects; false when it is disabled or names another bus. */
-static bool selected(struct pci_host *host, unsigned *devfn, unsigned *reg)
+/* What CONFIG_ADDRESS selects; NULL when it is disabled or names a bus that is not there. */
+static struct pci_bus *selected(struct pci_host *host, unsigned *devfn, unsigned *reg)
 {
     uint32_t address = atomic_load(&host->config_address);
 
     *devfn = address >> CONFIG_ADDRESS_DEVFN_SHIFT & 0xff;
     *reg = address & CONFIG_ADDRESS_REGISTER;
-    return address & CONFIG_ADDRESS_ENABLE && !(address >> CONFIG_ADDRESS_BUS_SHIFT & 0xff);
+    if (!(address & CONFIG_ADDRESS_ENABLE))
+        return NULL;
+    return pci_bus_numbered(&host->bus, address >> CONFIG_ADDRESS_BUS_SHIFT & 0xff);
 }
 
 static enum bus_result data_read(void *opaque, uint64_t offset, unsigned size, uint64_t *value)
 {
     struct pci_host *host = opaque;
     unsigned devfn, reg;
+    struct pci_bus *bus = selected(host, &devfn, &reg);
 
-    if (!selected(host, &devfn, &reg))
+    if (!bus)
         return BUS_UNHANDLED;
-    *value = pci_config_read(&host->bus, devfn, reg + (unsigned)offset, size);
+    *value = pci_config_read(bus, devfn, reg + (unsigned)offset, size);
     return BUS_OK;
 }
 
@@ -127,10 +130,11 @@ static enum bus_result data_write(void *opaque, uint64_t offset, unsigned size, 
 {
     struct pci_host *host = opaque;
     unsigned devfn, reg;
+    struct pci_bus *bus = selected(host, &devfn, &reg);
 
-    if (!selected(host, &devfn, &reg))
+    if (!bus)
         return BUS_UNHANDLED;
-    pci_config_write(&host->bus, devfn, reg + (unsigned)offset, size, (uint32_t)value);
+    pci_config_write(bus, devfn, reg + (unsigned)offset, size, (uint32_t)value);
     return BUS_OK;
 }
 
@@ -145,10 +149,11 @@ static const struct region_ops data_ops = {
 static enum bus_result ecam_read(void *opaque, uint64_t offset, unsigned size, uint64_t *value)
 {
     struct pci_host *host = opaque;
+    struct pci_bus *bus = pci_bus_numbered(&host->bus, (unsigned)(offset >> ECAM_BUS_SHIFT));
 
-    if (offset >> ECAM_BUS_SHIFT)
+    if (!bus)
         return BUS_UNHANDLED;
-    *value = pci_config_read(&host->bus, offset >> ECAM_DEVFN_SHIFT & 0xff,
+    *value = pci_config_read(bus, offset >> ECAM_DEVFN_SHIFT & 0xff,
                              offset & (PCI_EXPRESS_CONFIG_SIZE - 1), size);
     return BUS_OK;
 }
@@ -156,11 +161,12 @@ static enum bus_result ecam_read(void *opaque, uint64_t offset, unsigned size, u
 static enum bus_result ecam_write(void *opaque, uint64_t offset, unsigned size, uint64_t value)
 {
     struct pci_host *host = opaque;
+    struct pci_bus *bus = pci_bus_numbered(&host->bus, (unsigned)(offset >> ECAM_BUS_SHIFT));
 
-    if (offset >> ECAM_BUS_SHIFT)
+    if (!bus)
         return BUS_UNHANDLED;
-    pci_config_write(&host->bus, offset >> ECAM_DEVFN_SHIFT & 0xff,
-                     offset & (PCI_EXPRESS_CONFIG_SIZE - 1), size, (uint32_t)value);
+    pci_config_write(bus, offset >> ECAM_DEVFN_SHIFT & 0xff, offset & (PCI_EXPRESS_CONFIG_SIZE - 1),
+                     size, (uint32_t)value);
     return BUS_OK;
 }
 

@@ -43,6 +43,27 @@
 #define PCI_INTERRUPT_PIN 0x3d
 #define PCI_FIRST_CAPABILITY 0x40
 
+/* Type 1 header: PCI-to-PCI Bridge Architecture specification 1.2, 3.2.5 */
+#define PCI_HEADER_BRIDGE 0x01u
+#define PCI_PRIMARY_BUS 0x18
+#define PCI_SECONDARY_BUS 0x19
+#define PCI_SUBORDINATE_BUS 0x1a
+#define PCI_IO_BASE 0x1c
+#define PCI_IO_LIMIT 0x1d
+#define PCI_IO_WINDOW_BITS 0xf0u
+#define PCI_MEMORY_BASE 0x20
+#define PCI_MEMORY_LIMIT 0x22
+#define PCI_PREFETCHABLE_BASE 0x24
+#define PCI_PREFETCHABLE_LIMIT 0x26
+#define PCI_PREFETCHABLE_IS_64 0x1u
+#define PCI_MEMORY_WINDOW_BITS 0xfff0u
+#define PCI_PREFETCHABLE_BASE_HIGH 0x28
+#define PCI_PREFETCHABLE_LIMIT_HIGH 0x2c
+#define PCI_BRIDGE_CONTROL 0x3e
+#define PCI_BRIDGE_CONTROL_PARITY (1u << 0)
+#define PCI_BRIDGE_CONTROL_SERR (1u << 1)
+#define PCI_BRIDGE_CONTROL_RESET (1u << 6)
+
 /* Capability identifiers, appendix H */
 #define PCI_CAP_MSI 0x05
 #define PCI_CAP_VENDOR 0x09
@@ -82,6 +103,59 @@
 #define PCI_EXPRESS_DEVICE_CAP_ROLE_BASED_ERRORS (1u << 15)
 #define PCI_EXPRESS_DEVICE_CONTROL 8
 #define PCI_EXPRESS_DEVICE_STATUS 10
+#define PCI_EXPRESS_LINK_CAP 12
+#define PCI_EXPRESS_LINK_CAP_ACTIVE_REPORTING (1u << 20)
+#define PCI_EXPRESS_LINK_CAP_PORT_SHIFT 24
+#define PCI_EXPRESS_LINK_CONTROL 16
+#define PCI_EXPRESS_LINK_CONTROL_BITS 0xdbu /* ASPM, RCB, disable, common clock, extended sync */
+#define PCI_EXPRESS_LINK_CONTROL_DISABLE (1u << 4)
+#define PCI_EXPRESS_LINK_STATUS 18
+#define PCI_EXPRESS_LINK_STATUS_ACTIVE (1u << 13)
+#define PCI_EXPRESS_LINK_CAP_2 44
 #define PCI_EXPRESS_LENGTH 60
+
+/* Link speed and width, in both the capabilities and the status register (7.8.6, 7.8.8) */
+#define PCI_EXPRESS_LINK_2_5_GT 1u
+#define PCI_EXPRESS_LINK_X1 (1u << 4)
+#define PCI_EXPRESS_LINK_CAP_2_2_5_GT (1u << 1)
+
+/* Its registers for slots, 7.8.9 to 7.8.11 */
+#define PCI_EXPRESS_FLAGS_SLOT (1u << 8)
+#define PCI_EXPRESS_SLOT_CAP 20
+#define PCI_EXPRESS_SLOT_CAP_BUTTON (1u << 0)
+#define PCI_EXPRESS_SLOT_CAP_POWER (1u << 1)
+#define PCI_EXPRESS_SLOT_CAP_ATTENTION_LED (1u << 3)
+#define PCI_EXPRESS_SLOT_CAP_POWER_LED (1u << 4)
+#define PCI_EXPRESS_SLOT_CAP_SURPRISE (1u << 5)
+#define PCI_EXPRESS_SLOT_CAP_HOT_PLUG (1u << 6)
+#define PCI_EXPRESS_SLOT_CAP_NUMBER_SHIFT 19
+#define PCI_EXPRESS_SLOT_CONTROL 24
+#define PCI_EXPRESS_SLOT_CONTROL_BITS 0x17ffu
+#define PCI_EXPRESS_SLOT_CONTROL_COMMAND (1u << 4) /* completed: may interrupt */
+#define PCI_EXPRESS_SLOT_CONTROL_INTERRUPT (1u << 5)
+#define PCI_EXPRESS_SLOT_CONTROL_ATTENTION_OFF (3u << 6)
+#define PCI_EXPRESS_SLOT_CONTROL_POWER_LED (3u << 8)
+#define PCI_EXPRESS_SLOT_CONTROL_POWER_LED_ON (1u << 8)
+#define PCI_EXPRESS_SLOT_CONTROL_POWER_LED_BLINKS (2u << 8)
+#define PCI_EXPRESS_SLOT_CONTROL_POWER_LED_OFF (3u << 8)
+#define PCI_EXPRESS_SLOT_CONTROL_POWER_OFF (1u << 10)
+#define PCI_EXPRESS_SLOT_CONTROL_LINK (1u << 12) /* its change may interrupt */
+#define PCI_EXPRESS_SLOT_STATUS 26
+#define PCI_EXPRESS_SLOT_STATUS_BUTTON (1u << 0)
+#define PCI_EXPRESS_SLOT_STATUS_PRESENCE_CHANGED (1u << 3)
+#define PCI_EXPRESS_SLOT_STATUS_COMMAND (1u << 4)
+#define PCI_EXPRESS_SLOT_STATUS_PRESENT (1u << 6)
+#define PCI_EXPRESS_SLOT_STATUS_LINK_CHANGED (1u << 8)
+/* Events, and the enable bits of the same places in slot control. */
+#define PCI_EXPRESS_SLOT_EVENTS 0x1fu
+
+/* Its registers for root ports, 7.8.12 */
+#define PCI_EXPRESS_ROOT_CONTROL 28
+#define PCI_EXPRESS_ROOT_CONTROL_BITS 0x0fu
+
+/* Device and port types, 7.8.2 */
+#define PCI_EXPRESS_TYPE_ENDPOINT 0u
+#define PCI_EXPRESS_TYPE_ROOT_PORT 4u
+#define PCI_EXPRESS_TYPE_ROOT_ENDPOINT 9u
 
 #endif

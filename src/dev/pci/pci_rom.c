@@ -41,7 +41,9 @@ void pci_rom_update(struct pci_device *pci, bool add)
     bool enabled =
         bar & PCI_ROM_BAR_ENABLE && pci_get16(pci->config, PCI_COMMAND) & PCI_COMMAND_MEMORY;
     /* As with other BARs, 0 and the top, which is what sizing writes, mean nowhere. */
-    bool wanted = rom->data && enabled && address && address + rom->size - 1 < UINT32_MAX;
+    uint64_t last = address + rom->size - 1;
+    bool wanted = rom->data && enabled && address && last < UINT32_MAX &&
+                  pci_bus_reached(pci->bus, BUS_MMIO, address, last);
     struct error why;
 
     if (!add && rom->region.added && (!wanted || rom->region.base != address))
