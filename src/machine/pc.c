@@ -60,6 +60,31 @@ void pc_add_device(struct pc *pc, struct device *device)
     pc->device[pc->device_count++] = device;
 }
 
+void pc_insert_device(struct pc *pc, const struct device *before, struct device *device)
+{
+    bool all_started = pc->started == pc->device_count;
+    unsigned at = 0;
+
+    assert(pc->device_count < PC_MAX_DEVICES);
+    while (pc->device[at++] != before) {
+    }
+    memmove(&pc->device[at + 1], &pc->device[at],
+            (pc->device_count++ - at) * sizeof(pc->device[0]));
+    pc->device[at] = device;
+    pc->started += all_started;
+}
+
+void pc_take_device(struct pc *pc, const struct device *device)
+{
+    unsigned at = 0;
+
+    while (pc->device[at] != device)
+        at++;
+    memmove(&pc->device[at], &pc->device[at + 1],
+            (--pc->device_count - at) * sizeof(pc->device[0]));
+    pc->started -= at < pc->started;
+}
+
 struct irq_line pc_isa_line(struct pc *pc, unsigned irq)
 {
     return gsi_driver(&pc->gsi, gsi_of_isa(irq));
@@ -263,10 +288,10 @@ static int memory_changed(void *opaque, gpa_t gpa, uint64_t size, struct error *
     return pc->config.engine->memory_changed(pc->engine_vm, gpa, size, err);
 }
 
-static void ask_remap(void *opaque)
+void pc_ask_rearrange(void *opaque)
 {
     struct pc *pc = opaque;
-    board_remap(&pc->config.events);
+    board_rearrange(&pc->config.events);
 }
 
 /* Direct boot has no firmware to place ECAM and the ACPI block, so they start where the tables say
@@ -288,7 +313,7 @@ static int add_pci(struct pc *pc, struct error *err)
     if (result)
         return result;
     pc_add_device(pc, pci_host_device(pc->pci_host));
-    pci_host_bus(pc->pci_host)->remap = (struct pci_remap){pc, ask_remap, memory_changed};
+    pci_host_bus(pc->pci_host)->remap = (struct pci_remap){pc, pc_ask_rearrange, memory_changed};
 
     struct lpc_config lpc_config = {
         .initial_pm_base = direct_boot ? ACPI_PM_DEFAULT_BASE : 0,
@@ -419,6 +444,7 @@ static int (*const build_steps[])(struct pc *pc, struct error *err) = {
     pc_add_storage,
     pc_add_nets,
     add_extras,
+    pc_add_slots,
     pc_finish_firmware,
 };
 
@@ -551,8 +577,9 @@ int pc_reset(struct pc *pc, struct error *err)
     return result;
 }
 
-int pc_remap(struct pc *pc, struct error *err)
+int pc_rearrange(struct pc *pc, struct error *err)
 {
+    pc_serve_slots(pc);
     return pci_bus_remap(pci_host_bus(pc->pci_host), err);
 }
 

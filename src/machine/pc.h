@@ -7,6 +7,7 @@
  *           +-- 8254, RTC, HPET, ACPI block, 8042, port 92, POST, COM1
  *           +-- PCI host bridge --+-- LPC bridge 00:1f.0
  *                                 +-- what the VM asks for: disks, ... from slot 1 on
+ *                                 +-- root ports, empty or with what was plugged in
  *
  * The board is what guests and saved states depend on: a change that they could notice makes a new
  * version. pc.c builds it, pc_io.c is the engine's way into it.
@@ -34,6 +35,8 @@
 #define PC_MAX_NETS 8
 #define PC_MAX_EXTRAS 16
 #define PC_MAX_FIRMWARE_FILES 16
+#define PC_MAX_SLOTS 16
+#define PC_NAME_MAX 31 /* characters of the name of a device that is plugged in */
 
 /* Devices that are there only when asked for. */
 enum pc_extra_kind {
@@ -113,8 +116,12 @@ struct pc_config {
     unsigned net_count; /* up to PC_MAX_NETS */
     const struct pc_extra *extras;
     unsigned extra_count; /* up to PC_MAX_EXTRAS */
+    unsigned slot_count;  /* for pc_plug(), up to PC_MAX_SLOTS */
 
     struct board_events events; /* called on vCPU threads */
+    /* events.opaque, and a device that a guest has given back. Control thread, inside
+     * pc_rearrange(). May be NULL. */
+    void (*unplugged)(void *opaque, const char *name);
 };
 
 struct pc;
@@ -128,8 +135,10 @@ void pc_free(struct pc *pc);
  * stopped. */
 SILL_CHECKED int pc_reset(struct pc *pc, struct error *err);
 
-/* After events.remap: while paused or before pc_start(), vCPUs stopped. */
-SILL_CHECKED int pc_remap(struct pc *pc, struct error *err);
+/* After events.rearrange: what cannot be changed while anything runs is made what the guest asked
+ * for (memory of PCI functions, power of slots). While paused or before pc_start(), vCPUs stopped.
+ */
+SILL_CHECKED int pc_rearrange(struct pc *pc, struct error *err);
 
 /* The devices and VM time; vCPUs stopped. Started once; pausing what is paused and resuming what
  * runs does nothing. */
@@ -151,6 +160,33 @@ SILL_CHECKED int pc_restore_devices(struct pc *pc, struct state_buffer *buffer, 
 SILL_CHECKED int pc_change_medium(struct pc *pc, const char *drive,
                                   const struct block_options *options, bool force,
                                   struct error *err);
+
+/* A device that goes into a hot-plug slot. */
+enum pc_plug_kind { PC_PLUG_DISK, PC_PLUG_NET, PC_PLUG_RNG };
+
+struct pc_plug {
+    enum pc_plug_kind kind;
+    const char *name;                 /* NULL: the first free one of "disk0", "disk1", ... */
+    const struct block_options *disk; /* PC_PLUG_DISK; virtio only */
+    const struct net_options *net;    /* PC_PLUG_NET */
+};
+
+/*
+ * Puts a device into the first empty slot, where it is used at once if the board has not been
+ * started, else when the guest finds it. `*name` is valid for as long as it is there. Sentences
+ * for: no slots, none empty, a name that is taken or none, and what can be wrong with its files.
+ * While paused or before pc_start(), vCPUs stopped.
+ */
+SILL_CHECKED int pc_plug(struct pc *pc, const struct pc_plug *plug, const char **name,
+                         struct error *err);
+/*
+ * Asks the guest for it; when it powers the slot off, the device goes in pc_rearrange(). With
+ * `force`, and on a board that was not started, it is gone on return. -ENOENT, -EBUSY: with a
+ * sentence. In the same states.
+ */
+SILL_CHECKED int pc_unplug(struct pc *pc, const char *name, bool force, struct error *err);
+/* What is in slot `index` (from 0 on); *device NULL: nothing. False: there is no such slot. */
+bool pc_slot(const struct pc *pc, unsigned index, const char **device, bool *leaving);
 
 struct engine_vcpu *pc_vcpu(struct pc *pc, unsigned index);
 struct engine_vm *pc_engine_vm(struct pc *pc);

@@ -15,12 +15,14 @@
 #include "dev/legacy/ioapic.h"
 #include "dev/legacy/mc146818.h"
 #include "dev/pci/pci_host.h"
+#include "dev/pci/root_port.h"
+#include "dev/virtio/virtio_pci.h"
 #include "machine/gsi.h"
 #include "machine/pc.h"
 #include "machine/uefi_store.h"
 
-/* The board's own devices, disks, network cards and extras. */
-#define PC_MAX_DEVICES (25 + PC_MAX_DISKS + PC_MAX_NETS + PC_MAX_EXTRAS)
+/* The board's own devices, disks, network cards, extras, and slots with what is in them. */
+#define PC_MAX_DEVICES (25 + PC_MAX_DISKS + PC_MAX_NETS + PC_MAX_EXTRAS + 2 * PC_MAX_SLOTS)
 
 #define PC_MAX_BOOT_DEVICES (PC_MAX_DISKS + PC_MAX_NETS + 2) /* and floppy drives */
 
@@ -36,6 +38,14 @@ struct pc_drive {
     enum block_interface interface;
     unsigned unit; /* port or position on its controller */
     bool removable;
+};
+
+/* A hot-plug slot, pc_slots.c. */
+struct pc_slot {
+    struct root_port *port;
+    char port_name[16];
+    struct device *device; /* NULL: the slot is empty */
+    char name[PC_NAME_MAX + 1];
 };
 
 struct pc {
@@ -79,15 +89,21 @@ struct pc {
     unsigned boot_device_count;
 
     struct pc_drive drive[PC_MAX_DISKS]; /* as config.disks */
+    struct pc_slot slot[PC_MAX_SLOTS];
     char net_name[PC_MAX_NETS][16];
     char extra_name[PC_MAX_EXTRAS][24];
 };
 
 /* pc.c, for the build steps that have files of their own. Control thread. */
 void pc_add_device(struct pc *pc, struct device *device); /* takes it over */
-int pc_out_of_memory(struct error *err);                  /* -ENOMEM and a sentence */
-struct irq_line pc_isa_line(struct pc *pc, unsigned irq); /* of the ISA interrupt `irq` */
+/* The same behind another device, which is there. */
+void pc_insert_device(struct pc *pc, const struct device *before, struct device *device);
+void pc_take_device(struct pc *pc, const struct device *device); /* the caller's from now on */
+int pc_out_of_memory(struct error *err);                         /* -ENOMEM and a sentence */
+struct irq_line pc_isa_line(struct pc *pc, unsigned irq);        /* of the ISA interrupt `irq` */
 
+/* pc.c, struct pci_remap.ask and root_port_config.attention: see pc_rearrange(). */
+void pc_ask_rearrange(void *opaque);
 /* pc.c: what the firmware's or direct boot's tables say. */
 struct board_description pc_describe(struct pc *pc);
 
@@ -105,12 +121,24 @@ void pc_add_pci_boot_device(struct pc *pc, enum pc_boot_class class, const struc
 
 /* pc_storage.c: a build step. */
 SILL_CHECKED int pc_add_storage(struct pc *pc, struct error *err);
+/* A virtio disk at `place`. */
+SILL_CHECKED int pc_new_disk(struct pc *pc, const struct virtio_pci_config *place,
+                             const struct block_options *options, struct device **device,
+                             struct error *err);
 
 /* pc_floppy.c: a build step. */
 SILL_CHECKED int pc_add_floppies(struct pc *pc, struct error *err);
 
 /* pc_net.c: build step. */
 SILL_CHECKED int pc_add_nets(struct pc *pc, struct error *err);
+/* A card at `place`, with its backend; `index` is for its address. */
+SILL_CHECKED int pc_new_card(struct pc *pc, const struct virtio_pci_config *place,
+                             const struct net_options *options, unsigned index,
+                             struct device **device, struct error *err);
+
+/* pc_slots.c: build step; and what the guest did to the power of slots, everything stopped. */
+SILL_CHECKED int pc_add_slots(struct pc *pc, struct error *err);
+void pc_serve_slots(struct pc *pc);
 
 /* pc_display.c: a build step. */
 int pc_add_display(struct pc *pc, struct error *err);

@@ -1,6 +1,6 @@
 /*
  * The network cards of the board, each with the backend that its `--net` option names. Control
- * thread, while the board is built.
+ * thread.
  */
 #include <stdio.h>
 #include <string.h>
@@ -16,66 +16,76 @@
 #define IPXE_VIRTIO "/usr/lib/ipxe/qemu/efi-virtio.rom"
 #define IPXE_E1000E "/usr/lib/ipxe/qemu/efi-e1000e.rom"
 
-/* Without the ROM the card works, and only booting from it does not. */
-static const char *boot_rom(const struct pc *pc, const char *path, const char *name)
+/* Without the ROM the card works, and only booting from it does not; what is plugged in later is
+ * nothing to boot from. */
+static const char *boot_rom(const struct pc *pc, const struct virtio_pci_config *place,
+                            const char *path)
 {
-    if (pc->config.firmware == PC_FIRMWARE_NONE)
+    if (pc->config.firmware == PC_FIRMWARE_NONE || place->bus->bridge)
         return NULL;
     if (!access(path, R_OK))
         return path;
-    log_info("%s: firmware cannot boot from it without %s: install the package %s", name, path,
-             IPXE_PACKAGE);
+    log_info("%s: firmware cannot boot from it without %s: install the package %s", place->name,
+             path, IPXE_PACKAGE);
     return NULL;
 }
 
-static int add_card(struct pc *pc, const struct net_options *options, const uint8_t *mac,
-                    const char *name, struct net_backend *backend, struct device **device,
-                    struct error *err)
+static int new_card(struct pc *pc, const struct virtio_pci_config *place,
+                    const struct net_options *options, const uint8_t *mac,
+                    struct net_backend *backend, struct device **device, struct error *err)
 {
-    struct pci_bus *bus = pci_host_bus(pc->pci_host);
-
     if (options->model == NET_MODEL_E1000E) {
         struct e1000e_config config = {
-            .name = name,
-            .bus = bus,
-            .devfn = PCI_DEVFN_AUTO,
+            .name = place->name,
+            .bus = place->bus,
+            .devfn = place->devfn,
             .clock = pc->clock,
-            .rom = boot_rom(pc, IPXE_E1000E, name),
+            .rom = boot_rom(pc, place, IPXE_E1000E),
             .rom_package = IPXE_PACKAGE,
         };
         memcpy(config.mac, mac, NET_MAC_LENGTH);
         return e1000e_new(device, &config, backend, err);
     }
     struct virtio_net_config config = {
-        .pci = {name, bus, PCI_DEVFN_AUTO},
-        .rom = boot_rom(pc, IPXE_VIRTIO, name),
+        .pci = *place,
+        .rom = boot_rom(pc, place, IPXE_VIRTIO),
         .rom_package = IPXE_PACKAGE,
     };
     memcpy(config.mac, mac, NET_MAC_LENGTH);
     return virtio_net_new(device, &config, backend, err);
 }
 
+int pc_new_card(struct pc *pc, const struct virtio_pci_config *place,
+                const struct net_options *options, unsigned index, struct device **device,
+                struct error *err)
+{
+    struct net_backend *backend;
+    uint8_t mac[NET_MAC_LENGTH];
+
+    if (options->has_mac)
+        memcpy(mac, options->mac, sizeof(mac));
+    else
+        net_default_mac(mac, pc->config.name, index);
+    int result = net_open(&backend, options, err);
+    if (result)
+        return result;
+    result = new_card(pc, place, options, mac, backend, device, err);
+    if (result)
+        net_close(backend);
+    return result;
+}
+
 int pc_add_nets(struct pc *pc, struct error *err)
 {
     for (unsigned i = 0; i < pc->config.net_count; i++) {
-        const struct net_options *options = &pc->config.nets[i];
-        struct net_backend *backend;
+        const struct virtio_pci_config place = {pc->net_name[i], pci_host_bus(pc->pci_host),
+                                                PCI_DEVFN_AUTO};
         struct device *device;
-        uint8_t mac[NET_MAC_LENGTH];
 
-        if (options->has_mac)
-            memcpy(mac, options->mac, sizeof(mac));
-        else
-            net_default_mac(mac, pc->config.name, i);
         snprintf(pc->net_name[i], sizeof(pc->net_name[i]), "net%u", i);
-        int result = net_open(&backend, options, err);
+        int result = pc_new_card(pc, &place, &pc->config.nets[i], i, &device, err);
         if (result)
             return error_prefix(err, result, "--net");
-        result = add_card(pc, options, mac, pc->net_name[i], backend, &device, err);
-        if (result) {
-            net_close(backend);
-            return result;
-        }
         pc_add_device(pc, device);
         pc_add_pci_boot_device(pc, PC_BOOT_NET, device, "ethernet", "/ethernet-phy@0");
     }

@@ -31,17 +31,39 @@ static int open_medium(struct block_device **medium, const struct block_options 
                      options->path, CD_BLOCK);
 }
 
+static int new_virtio_disk(struct pc *pc, const struct virtio_pci_config *place,
+                           const struct block_options *options, struct block_device *medium,
+                           struct device **device, struct error *err)
+{
+    const struct virtio_blk_config config = {
+        .pci = *place,
+        .queues = pc->config.cpus,
+        .serial = options->serial[0] ? options->serial : NULL,
+    };
+    return virtio_blk_new(device, &config, medium, err);
+}
+
+int pc_new_disk(struct pc *pc, const struct virtio_pci_config *place,
+                const struct block_options *options, struct device **device, struct error *err)
+{
+    struct block_device *medium;
+    int result = open_medium(&medium, options, err);
+    if (result)
+        return result;
+    result = new_virtio_disk(pc, place, options, medium, device, err);
+    if (result)
+        block_close(medium);
+    return result;
+}
+
 static int add_virtio_disk(struct pc *pc, struct pc_drive *drive,
                            const struct block_options *options, struct block_device *medium,
                            struct error *err)
 {
-    struct virtio_blk_config config = {
-        .pci = {drive->name, pci_host_bus(pc->pci_host), PCI_DEVFN_AUTO},
-        .queues = pc->config.cpus,
-        .serial = options->serial[0] ? options->serial : NULL,
-    };
+    const struct virtio_pci_config place = {drive->name, pci_host_bus(pc->pci_host),
+                                            PCI_DEVFN_AUTO};
     struct device *device;
-    int result = virtio_blk_new(&device, &config, medium, err);
+    int result = new_virtio_disk(pc, &place, options, medium, &device, err);
     if (result)
         return result;
     pc_add_device(pc, device);

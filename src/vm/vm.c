@@ -128,9 +128,9 @@ static void guest_crashed(void *opaque)
     guest_request(opaque, VM_REQUEST_CRASH);
 }
 
-static void guest_remap(void *opaque)
+static void guest_rearrange(void *opaque)
 {
-    guest_request(opaque, VM_REQUEST_REMAP);
+    guest_request(opaque, VM_REQUEST_REARRANGE);
 }
 
 static void guest_exit(void *opaque, int status)
@@ -310,15 +310,15 @@ static int act_reset(struct vm *vm, struct error *err)
     return result;
 }
 
-static int act_remap_paused(struct vm *vm, struct error *err)
+static int act_rearrange_paused(struct vm *vm, struct error *err)
 {
-    return pc_remap(vm->pc, err);
+    return pc_rearrange(vm->pc, err);
 }
 
-static int act_remap(struct vm *vm, struct error *err)
+static int act_rearrange(struct vm *vm, struct error *err)
 {
     pc_pause(vm->pc);
-    int result = pc_remap(vm->pc, err);
+    int result = pc_rearrange(vm->pc, err);
     pc_resume(vm->pc);
     return result;
 }
@@ -342,7 +342,7 @@ static const struct transition {
     [VM_CREATED] =
         {
             [VM_REQUEST_QUIT] = {act_end, VM_ENDED},
-            [VM_REQUEST_REMAP] = {act_remap_paused, VM_CREATED},
+            [VM_REQUEST_REARRANGE] = {act_rearrange_paused, VM_CREATED},
             [VM_REQUEST_START] = {act_start, VM_RUNNING},
         },
     [VM_RUNNING] =
@@ -353,7 +353,7 @@ static const struct transition {
             [VM_REQUEST_POWER_OFF] = {act_end, VM_ENDED},
             [VM_REQUEST_QUIT] = {act_end, VM_ENDED},
             [VM_REQUEST_RESET] = {act_reset, VM_RUNNING},
-            [VM_REQUEST_REMAP] = {act_remap, VM_RUNNING},
+            [VM_REQUEST_REARRANGE] = {act_rearrange, VM_RUNNING},
             [VM_REQUEST_PAUSE] = {act_pause, VM_PAUSED},
             [VM_REQUEST_HOLD] = {act_pause, VM_HELD},
             [VM_REQUEST_STATS] = {act_stats, VM_RUNNING},
@@ -366,7 +366,7 @@ static const struct transition {
             [VM_REQUEST_POWER_OFF] = {act_end, VM_ENDED},
             [VM_REQUEST_QUIT] = {act_end, VM_ENDED},
             [VM_REQUEST_RESET] = {act_reset_paused, VM_PAUSED},
-            [VM_REQUEST_REMAP] = {act_remap_paused, VM_PAUSED},
+            [VM_REQUEST_REARRANGE] = {act_rearrange_paused, VM_PAUSED},
             [VM_REQUEST_RESUME] = {act_resume, VM_RUNNING},
             [VM_REQUEST_HOLD] = {act_pause, VM_HELD},
             [VM_REQUEST_STATS] = {act_stats, VM_PAUSED},
@@ -379,7 +379,7 @@ static const struct transition {
             [VM_REQUEST_POWER_OFF] = {act_end, VM_ENDED},
             [VM_REQUEST_QUIT] = {act_end, VM_ENDED},
             [VM_REQUEST_RESET] = {act_reset_paused, VM_HELD},
-            [VM_REQUEST_REMAP] = {act_remap_paused, VM_HELD},
+            [VM_REQUEST_REARRANGE] = {act_rearrange_paused, VM_HELD},
             [VM_REQUEST_LET_GO] = {act_resume, VM_RUNNING},
             [VM_REQUEST_STATS] = {act_stats, VM_HELD},
         },
@@ -476,6 +476,47 @@ static void stop_consoles(struct vm *vm)
     console_stop(vm->console);
     for (unsigned i = 0; i < vm->config.device_count; i++)
         console_stop(vm->device_console[i]);
+}
+
+/* ---- devices come and go ---- */
+
+/* Between these two nothing of the VM runs. */
+static void hold_still(struct vm *vm)
+{
+    vcpus_stop(vm);
+    pc_pause(vm->pc);
+}
+
+static void move_on(struct vm *vm)
+{
+    if (vm_get_state(vm) != VM_RUNNING)
+        return;
+    pc_resume(vm->pc);
+    vcpus_go(vm);
+}
+
+int vm_plug(struct vm *vm, const struct pc_plug *plug, const char **name, struct error *err)
+{
+    hold_still(vm);
+    int result = pc_plug(vm->pc, plug, name, err);
+    move_on(vm);
+    return result;
+}
+
+int vm_unplug(struct vm *vm, const char *name, bool force, struct error *err)
+{
+    hold_still(vm);
+    int result = pc_unplug(vm->pc, name, force, err);
+    move_on(vm);
+    return result;
+}
+
+static void device_unplugged(void *opaque, const char *name)
+{
+    struct vm *vm = opaque;
+
+    if (vm->control)
+        control_server_device_removed(vm->control, name);
 }
 
 int vm_run(struct vm *vm, struct error *err)
@@ -628,9 +669,10 @@ static int build_board(struct vm *vm, struct error *err)
         .reset = guest_reset,
         .power_off = guest_power_off,
         .crashed = guest_crashed,
-        .remap = guest_remap,
+        .rearrange = guest_rearrange,
         .exit = guest_exit,
     };
+    board->unplugged = device_unplugged;
     int result = pc_new(&vm->pc, board, err);
     return result ? result : pc_reset(vm->pc, err);
 }

@@ -38,7 +38,7 @@ enum vm_request {
     VM_REQUEST_POWER_OFF, /* the guest powers off */
     VM_REQUEST_QUIT,      /* the user ends the run */
     VM_REQUEST_RESET,
-    VM_REQUEST_REMAP, /* a PCI function's memory moved */
+    VM_REQUEST_REARRANGE, /* pc_rearrange() */
     VM_REQUEST_START,
     VM_REQUEST_PAUSE,
     VM_REQUEST_RESUME,
@@ -100,6 +100,10 @@ struct pc *vm_get_board(struct vm *vm);
 const struct vm_config *vm_get_config(struct vm *vm);
 /* Some wait that the control thread has not served yet. */
 bool vm_has_requests(struct vm *vm);
+/* pc_plug() and pc_unplug() in whatever state the VM is. Control thread. */
+SILL_CHECKED int vm_plug(struct vm *vm, const struct pc_plug *plug, const char **name,
+                         struct error *err);
+SILL_CHECKED int vm_unplug(struct vm *vm, const char *name, bool force, struct error *err);
 
 /* What to type behind GDB's `target remote`; NULL without vm_config.gdb. */
 const char *vm_gdb_address(struct vm *vm);

@@ -14,7 +14,7 @@ struct board_events {
     void (*reset)(void *opaque);            /* hard reset of the whole machine */
     void (*power_off)(void *opaque);        /* ACPI S5 */
     void (*crashed)(void *opaque);          /* the guest's kernel reports its own panic */
-    void (*remap)(void *opaque);            /* memory of a PCI function moved: pc_remap() */
+    void (*rearrange)(void *opaque);        /* see pc_rearrange() */
     void (*exit)(void *opaque, int status); /* debug-exit: end the run with this exit status */
 };
 
@@ -36,10 +36,10 @@ static inline void board_crashed(const struct board_events *events)
         events->crashed(events->opaque);
 }
 
-static inline void board_remap(const struct board_events *events)
+static inline void board_rearrange(const struct board_events *events)
 {
-    if (events->remap)
-        events->remap(events->opaque);
+    if (events->rearrange)
+        events->rearrange(events->opaque);
 }
 
 static inline void board_exit(const struct board_events *events, int status)

@@ -304,6 +304,17 @@ int control_server_timeout(const struct control_server *server)
     return typist_timeout(&server->control.typist, monotonic_now());
 }
 
+void control_server_device_removed(struct control_server *server, const char *name)
+{
+    json_t *event = json_pack("{s:s, s:s}", "event", "device_removed", "device", name);
+
+    for (unsigned i = 0; event && i < CONTROL_CLIENTS; i++) {
+        if (server->client[i].fd >= 0)
+            put_line(&server->client[i], event);
+    }
+    json_decref(event);
+}
+
 void control_server_vm_ended(struct control_server *server, int status)
 {
     json_t *event = json_pack("{s:s, s:i}", "event", "ended", "status", status);

@@ -27,6 +27,8 @@ void control_server_poll(const struct control_server *server,
 int control_server_timeout(const struct control_server *server);
 /* Does all that can be done now: after a poll, and when the VM's state has changed. */
 void control_server_work(struct control_server *server);
+/* Tells the clients that a device has left its slot. */
+void control_server_device_removed(struct control_server *server, const char *name);
 /* Tells the clients that the VM ended with this exit status. */
 void control_server_vm_ended(struct control_server *server, int status);
 
