@@ -12,27 +12,42 @@
 #include "commands.h"
 #include "options.h"
 
+#define ARGUMENTS_MAX 3
+
 static const struct ctl_command {
     const char *name;
-    const char *key;   /* of the request's string that is the last argument; NULL: there is none */
-    const char *usage; /* how help calls the arguments */
-    bool is_path;      /* the last argument; the VM's working directory is another */
+    const char *key[ARGUMENTS_MAX]; /* of the request's strings, one for each argument */
+    int needed;                     /* so many arguments must be there */
+    const char *usage;              /* how help calls the arguments */
     const char *what;
-    const char *first_key; /* of an argument before that; NULL: there is none */
 } commands[] = {
-    {"change", "file", "DRIVE FILE", true, "puts another disc into cd0, ...", "drive"},
-    {"eject", "drive", "DRIVE", false, "takes the disc out of cd0, ...", NULL},
-    {"key", "key", "NAME", false, "presses enter, f1, ctrl-alt-delete, ...", NULL},
-    {"pause", NULL, "", false, "stops the VM until 'resume'", NULL},
-    {"powerdown", NULL, "", false, "presses the power button", NULL},
-    {"quit", NULL, "", false, "ends the run at once", NULL},
-    {"reset", NULL, "", false, "presses the reset button", NULL},
-    {"resume", NULL, "", false, "lets a paused VM go on", NULL},
-    {"screen-text", NULL, "", false, "prints the screen, if it is in a text mode", NULL},
-    {"screenshot", "file", "FILE", true, "writes the screen to a PNG file", NULL},
-    {"status", NULL, "", false, "tells what the VM is and does", NULL},
-    {"type", "text", "TEXT", false, "types on a US keyboard; \\n is Enter, \\t is Tab", NULL},
+    {"change", {"drive", "file"}, 2, "DRIVE FILE", "puts another disc into cd0, ..."},
+    {"device_add",
+     {"kind", "options", "name"},
+     1,
+     "KIND [OPTIONS [NAME]]",
+     "puts a device into a PCI slot: disk or net with what\n"
+     "--disk and --net take, or rng"},
+    {"device_del",
+     {"device", "force"},
+     1,
+     "NAME [force]",
+     "asks the guest to give it back; force: it is gone"},
+    {"eject", {"drive"}, 1, "DRIVE", "takes the disc out of cd0, ..."},
+    {"key", {"key"}, 1, "NAME", "presses enter, f1, ctrl-alt-delete, ..."},
+    {"pause", {NULL}, 0, "", "stops the VM until 'resume'"},
+    {"powerdown", {NULL}, 0, "", "presses the power button"},
+    {"quit", {NULL}, 0, "", "ends the run at once"},
+    {"reset", {NULL}, 0, "", "presses the reset button"},
+    {"resume", {NULL}, 0, "", "lets a paused VM go on"},
+    {"screen-text", {NULL}, 0, "", "prints the screen, if it is in a text mode"},
+    {"screenshot", {"file"}, 1, "FILE", "writes the screen to a PNG file"},
+    {"slots", {NULL}, 0, "", "tells what is in the PCI slots"},
+    {"status", {NULL}, 0, "", "tells what the VM is and does"},
+    {"type", {"text"}, 1, "TEXT", "types on a US keyboard; \\n is Enter, \\t is Tab"},
 };
+
+#define HELP_COLUMN 36
 
 void help_ctl(void)
 {
@@ -41,7 +56,11 @@ void help_ctl(void)
          "Asks something of a VM that runs with --control socket:SOCKET:\n");
     for (size_t i = 0; i < ARRAY_SIZE(commands); i++) {
         int width = printf("  %s %s", commands[i].name, commands[i].usage);
-        printf("%*s%s\n", 21 - width, "", commands[i].what);
+        for (const char *line = commands[i].what; line; width = 0) {
+            const char *end = strchrnul(line, '\n');
+            printf("%*s%.*s\n", HELP_COLUMN - width, "", (int)(end - line), line);
+            line = *end ? end + 1 : NULL;
+        }
     }
     puts("\nExit status: 0 when it was done, else 1 and a sentence that says why not.");
 }
@@ -114,20 +133,41 @@ static void unescape(char *text)
     *out = '\0';
 }
 
-static int argument(char *out, size_t size, const struct ctl_command *command, char *text,
-                    struct error *err)
+/* Is that argument the path of a file? The VM's working directory is another. */
+static bool is_path(char **arguments, const char *key)
+{
+    return !strcmp(key, "file") || (!strcmp(key, "options") && !strcmp(arguments[0], "disk"));
+}
+
+static int put_string(json_t *request, const char *key, const char *folder, const char *text,
+                      struct error *err)
+{
+    char whole[2 * PATH_MAX + 8192];
+
+    if (snprintf(whole, sizeof(whole), "%s%s%s", folder, folder[0] ? "/" : "", text) >=
+        (int)sizeof(whole))
+        return error_set(err, -ENAMETOOLONG, "the argument is too long");
+    json_t *string = json_string(whole);
+    if (!string)
+        return error_set(err, -EINVAL, "the argument is no UTF-8 text");
+    return json_object_set_new(request, key, string) ? error_set(err, -ENOMEM, "no memory") : 0;
+}
+
+static int put_argument(json_t *request, const char *key, char **arguments, char *text,
+                        struct error *err)
 {
     char folder[PATH_MAX] = "";
 
-    if (!strcmp(command->name, "type"))
+    if (!strcmp(key, "force")) {
+        if (strcmp(text, "force") != 0)
+            return error_set(err, -EINVAL, "'%s' is not known: it may be force", text);
+        return json_object_set_new(request, key, json_true());
+    }
+    if (!strcmp(key, "text"))
         unescape(text);
-    if (command->is_path && text[0] != '/' && !getcwd(folder, sizeof(folder) - 1))
+    if (is_path(arguments, key) && text[0] != '/' && !getcwd(folder, sizeof(folder)))
         return error_set(err, -errno, "no working directory: %s", strerror(errno));
-    if (folder[0])
-        strcat(folder, "/");
-    if (snprintf(out, size, "%s%s", folder, text) >= (int)size)
-        return error_set(err, -ENAMETOOLONG, "the argument is too long");
-    return 0;
+    return put_string(request, key, folder, text, err);
 }
 
 /* The answer to a request; events that come before it are left out. */
@@ -150,6 +190,19 @@ static json_t *converse(FILE *socket, json_t *request)
     return reply;
 }
 
+static void print_slots(json_t *slots)
+{
+    size_t index;
+    json_t *slot;
+
+    json_array_foreach(slots, index, slot)
+    {
+        const char *device = json_string_value(json_object_get(slot, "device"));
+        bool leaving = json_is_true(json_object_get(slot, "leaving"));
+        printf("%zu: %s%s\n", index + 1, device ? device : "empty", leaving ? ", asked for" : "");
+    }
+}
+
 static void print_reply(json_t *reply)
 {
     const char *key;
@@ -163,6 +216,8 @@ static void print_reply(json_t *reply)
             printf("%s: %s\n", key, json_string_value(value));
         else if (json_is_integer(value))
             printf("%s: %lld\n", key, (long long)json_integer_value(value));
+        else if (!strcmp(key, "slots"))
+            print_slots(value);
     }
 }
 
@@ -186,9 +241,26 @@ static int ask(const char *path, json_t *request, struct error *err)
     return result;
 }
 
+static int make_request(json_t *request, const struct ctl_command *command, int count,
+                        char **arguments, struct error *err)
+{
+    int most = 0;
+
+    while (most < ARGUMENTS_MAX && command->key[most])
+        most++;
+    if (count < command->needed || count > most)
+        return error_set(err, -EINVAL, "%s takes %s", command->name,
+                         most ? command->usage : "no argument");
+    if (json_object_set_new(request, "command", json_string(command->name)))
+        return error_set(err, -ENOMEM, "no memory");
+    int result = 0;
+    for (int i = 0; i < count && !result; i++)
+        result = put_argument(request, command->key[i], arguments, arguments[i], err);
+    return result;
+}
+
 int command_ctl(int argc, char **argv)
 {
-    char text[2 * PATH_MAX + 8192] = "";
     struct error err;
 
     if (argc < 2) {
@@ -198,29 +270,13 @@ int command_ctl(int argc, char **argv)
     const struct ctl_command *command = find_command(argv[1]);
     if (!command)
         return unknown_command(argv[1]);
-    int wanted = 2 + (command->key != NULL) + (command->first_key != NULL);
-    if (argc != wanted) {
-        error_set(&err, -EINVAL, "ctl: %s takes %s%s", command->name,
-                  command->first_key ? "two arguments: "
-                  : command->key     ? "one argument: "
-                                     : "no argument",
-                  command->usage);
-        return complain(&err);
-    }
-    if (command->key && argument(text, sizeof(text), command, argv[argc - 1], &err))
-        return complain(&err);
-    json_t *request = command->first_key ? json_pack("{s:s, s:s}", "command", command->name,
-                                                     command->first_key, argv[2])
-                                         : json_pack("{s:s}", "command", command->name);
-    json_t *string = command->key ? json_string(text) : NULL;
-    int result = 0;
-    if (command->key && !string)
-        result = error_set(&err, -EINVAL, "ctl: the argument is no UTF-8 text");
-    else if (!request || (string && json_object_set(request, command->key, string)))
-        result = error_set(&err, -ENOMEM, "ctl: no memory");
-    else if (ask(argv[0], request, &err))
-        result = error_prefix(&err, -EIO, "ctl");
-    json_decref(string);
+    json_t *request = json_object();
+    int result = make_request(request, command, argc - 2, argv + 2, &err);
+    if (!result)
+        result = ask(argv[0], request, &err);
     json_decref(request);
-    return result ? complain(&err) : EXIT_SUCCESS;
+    if (!result)
+        return EXIT_SUCCESS;
+    error_prefix(&err, result, "ctl");
+    return complain(&err);
 }

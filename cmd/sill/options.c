@@ -176,6 +176,18 @@ static int take_net(struct run_options *options, char *value, struct error *err)
     return result;
 }
 
+static int take_pci_slots(struct run_options *options, char *value, struct error *err)
+{
+    char *end;
+    errno = 0;
+    unsigned long slots = strtoul(value, &end, 10);
+    if (value[0] < '0' || value[0] > '9' || *end || errno || slots > PC_MAX_SLOTS)
+        return error_set(err, -EINVAL, "'%s' is no number of PCI slots: use 0 to %d", value,
+                         PC_MAX_SLOTS);
+    options->vm.board.slot_count = (unsigned)slots;
+    return 0;
+}
+
 static int take_display(struct run_options *options, char *value, struct error *err)
 {
     if (!strcmp(value, "none"))
@@ -317,6 +329,9 @@ static const struct option {
      "hostfwd=tcp:127.0.0.1:8080-:80 (host-guest),\n"
      "hostname=NAME, restrict=on|off,\n"
      "tftp=DIR, bootfile=NAME; docs/network.md"},
+    {"pci-slots", "N", false, take_pci_slots,
+     "empty hot-plug slots for 'sill ctl SOCKET device_add',\n"
+     "0 by default"},
     {"display", "vnc=ADDRESS:N", false, take_display,
      "shows the screen at VNC display N of a numeric\n"
      "address, or at vnc=unix:PATH; ,password=FILE asks\n"

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "vm/control/plug.h"
 #include "vm/control/screenshot.h"
 #include "vm/vm.h"
 
@@ -182,12 +183,21 @@ static int finish_typing(struct control *control, json_t *reply, struct error *e
 }
 
 static const struct command commands[] = {
-    {"change", run_change, NULL},           {"eject", run_eject, NULL},
-    {"key", run_key, finish_typing},        {"pause", run_pause, request_served},
-    {"powerdown", run_powerdown, NULL},     {"quit", run_quit, request_served},
-    {"reset", run_reset, request_served},   {"resume", run_resume, request_served},
-    {"screen-text", run_screen_text, NULL}, {"screenshot", run_screenshot, NULL},
-    {"status", run_status, NULL},           {"type", run_type, finish_typing},
+    {"change", run_change, NULL},
+    {"device_add", plug_device_add, NULL},
+    {"device_del", plug_device_del, NULL},
+    {"eject", run_eject, NULL},
+    {"key", run_key, finish_typing},
+    {"pause", run_pause, request_served},
+    {"powerdown", run_powerdown, NULL},
+    {"quit", run_quit, request_served},
+    {"reset", run_reset, request_served},
+    {"resume", run_resume, request_served},
+    {"screen-text", run_screen_text, NULL},
+    {"screenshot", run_screenshot, NULL},
+    {"slots", plug_slots, NULL},
+    {"status", run_status, NULL},
+    {"type", run_type, finish_typing},
 };
 
 const struct command *command_find(const char *name)
