@@ -1,4 +1,5 @@
 /* The virtio block device over a real file: each request type, and requests that make no sense. */
+#include "held_medium.h"
 #include "virtio_rig.h"
 
 #include <errno.h>
@@ -34,25 +35,12 @@ static struct virtio_rig rig;
 static char path[] = "/tmp/sill-blk-XXXXXX";
 static int fd;
 
-/* A device over a fresh file, each sector of which begins with its number, and a driver for it. */
-static void start(const char *options, unsigned queues, uint64_t features)
+/* A device over `disk`, and a driver for it. */
+static void start_on(struct block_device *disk, unsigned queues, uint64_t features)
 {
-    struct block_options parsed;
-    struct block_device *disk;
     struct device *dev;
-    char text[128];
-
-    strcpy(path, "/tmp/sill-blk-XXXXXX");
-    fd = mkstemp(path);
-    assert_true(fd >= 0);
-    assert_int_equal(ftruncate(fd, DISK_SECTORS * 512), 0);
-    for (uint32_t sector = 0; sector < DISK_SECTORS; sector++)
-        assert_int_equal(pwrite(fd, &sector, sizeof(sector), sector * 512), sizeof(sector));
 
     rig_init(&rig);
-    snprintf(text, sizeof(text), "%s%s", path, options);
-    assert_int_equal(block_parse_options(&parsed, text, NULL), 0);
-    assert_int_equal(block_open(&disk, &parsed, NULL), 0);
     const struct virtio_blk_config config = {
         .pci = rig_config(&rig, "disk0"),
         .queues = queues,
@@ -66,6 +54,26 @@ static void start(const char *options, unsigned queues, uint64_t features)
     for (unsigned i = 0; i < queues; i++)
         rig_queue(&rig, i, 64);
     rig_driver_ok(&rig);
+}
+
+/* The same over a fresh file, each sector of which begins with its number. */
+static void start(const char *options, unsigned queues, uint64_t features)
+{
+    struct block_options parsed;
+    struct block_device *disk;
+    char text[128];
+
+    strcpy(path, "/tmp/sill-blk-XXXXXX");
+    fd = mkstemp(path);
+    assert_true(fd >= 0);
+    assert_int_equal(ftruncate(fd, DISK_SECTORS * 512), 0);
+    for (uint32_t sector = 0; sector < DISK_SECTORS; sector++)
+        assert_int_equal(pwrite(fd, &sector, sizeof(sector), sector * 512), sizeof(sector));
+
+    snprintf(text, sizeof(text), "%s%s", path, options);
+    assert_int_equal(block_parse_options(&parsed, text, NULL), 0);
+    assert_int_equal(block_open(&disk, &parsed, NULL), 0);
+    start_on(disk, queues, features);
 }
 
 static int setup(void **state)
@@ -113,11 +121,10 @@ static void put_header(gpa_t at, uint32_t type, uint64_t sector)
     guest_put(&rig.mem, at + 8, sector, 8);
 }
 
-/* One request with its buffer in one descriptor (readable unless `write`); returns the status. */
-static uint8_t request(uint32_t type, uint64_t sector, uint32_t length, bool write)
+/* One request with its buffer in one descriptor (readable unless `write`). */
+static void offer(uint32_t type, uint64_t sector, uint32_t length, bool write)
 {
     struct guest_ring *ring = &rig.ring[0];
-    uint32_t len;
 
     put_header(HEADER, type, sector);
     guest_put(&rig.mem, STATUS, 0xee, 1);
@@ -126,6 +133,14 @@ static uint8_t request(uint32_t type, uint64_t sector, uint32_t length, bool wri
     guest_desc(ring, 2, STATUS, 1, RING_WRITE, 0);
     guest_offer(ring, 0);
     rig_notify(&rig, 0);
+}
+
+/* The same, and waits for it; returns the status. */
+static uint8_t request(uint32_t type, uint64_t sector, uint32_t length, bool write)
+{
+    uint32_t len;
+
+    offer(type, sector, length, write);
     assert_int_equal(rig_wait_used(&rig, 0, &len), 0);
     assert_int_equal(len, write ? length + 1 : 1);
     return (uint8_t)guest_get(&rig.mem, STATUS, 1);
@@ -171,11 +186,16 @@ static void identity_is_given(void **state)
     assert_int_equal(guest_get(&rig.mem, BUFFER + 4, 1), 0x55);
 }
 
-static uint8_t range_request(uint32_t type, uint64_t sector, uint32_t sectors, uint32_t flags)
+static void put_range(uint64_t sector, uint32_t sectors, uint32_t flags)
 {
     guest_put(&rig.mem, BUFFER, sector, 8);
     guest_put(&rig.mem, BUFFER + 8, sectors, 4);
     guest_put(&rig.mem, BUFFER + 12, flags, 4);
+}
+
+static uint8_t range_request(uint32_t type, uint64_t sector, uint32_t sectors, uint32_t flags)
+{
+    put_range(sector, sectors, flags);
     return request(type, 0, 16, false);
 }
 
@@ -331,6 +351,29 @@ static void driver_without_flush_can_write(void **state)
     assert_int_equal(range_request(BLK_WRITE_ZEROES, 0, 8, 0), BLK_UNSUPP); /* not negotiated */
 }
 
+/* 5.2.6.2: what such a driver has written is durable when the request ends. */
+static void driver_without_flush_is_flushed_for(void **state)
+{
+    static const uint32_t types[] = {BLK_OUT, BLK_WRITE_ZEROES};
+    static struct held_medium medium;
+    uint32_t len;
+
+    start_on(held_init(&medium, DISK_SECTORS), 1, F_WRITE_ZEROES);
+    put_range(8, 8, 0);
+    for (unsigned i = 0; i < ARRAY_SIZE(types); i++) {
+        offer(types[i], 16, types[i] == BLK_OUT ? 512 : 16, false);
+        while (!held_count(&medium))
+            usleep(100);
+        assert_int_equal(medium.seen[BLOCK_FLUSH], i);
+        held_release(&medium, 0);
+        assert_int_equal(medium.seen[BLOCK_FLUSH], i + 1);
+        held_release(&medium, 0);
+        rig_wait_used(&rig, 0, &len);
+        assert_int_equal(guest_get(&rig.mem, STATUS, 1), BLK_OK);
+    }
+    rig_done(&rig);
+}
+
 static void reset_waits_for_requests_in_flight(void **state)
 {
     for (unsigned round = 0; round < 100; round++) {
@@ -396,6 +439,7 @@ int main(void)
         T(many_requests_on_many_queues, setup_many_queues),
         T(many_requests_through_the_thread, setup_thread),
         T(driver_without_flush_can_write, setup_no_flush),
+        cmocka_unit_test(driver_without_flush_is_flushed_for),
         T(reset_waits_for_requests_in_flight, setup),
         T(state_of_another_disk_is_refused, setup),
     };

@@ -175,9 +175,10 @@ static void blk_done(struct block_request *io, int result)
 {
     struct blk_request *request = CONTAINER_OF(io, struct blk_request, io);
     struct virtio_blk *blk = request->blk;
+    bool writes = io->op == BLOCK_WRITE || io->op == BLOCK_WRITE_ZEROES;
 
     /* 5.2.6.2: for a driver without flush a write is durable when it completes. */
-    if (!result && io->op == BLOCK_WRITE && !virtio_has_feature(&blk->virtio.vdev, BLK_F_FLUSH)) {
+    if (!result && writes && !virtio_has_feature(&blk->virtio.vdev, BLK_F_FLUSH)) {
         io->op = BLOCK_FLUSH;
         block_submit(blk->disk, io);
         return;
