@@ -1,8 +1,9 @@
 /*
  * Asynchronous requests on an open file: through io_uring (file_uring.c) or, where the host refuses
- * that, on a thread that does one after the other (file_thread.c).
+ * that, on a few threads (file_thread.c).
  *
- * Any thread submits. Completions come on the file's own I/O thread, which holds no lock then.
+ * Any thread submits. Completions come on an I/O thread of the file, which holds no lock then, or
+ * inside the submission.
  */
 #ifndef SILL_BLOCK_FILE_IO_H
 #define SILL_BLOCK_FILE_IO_H
@@ -31,6 +32,10 @@ struct file_io {
  * and lives as long as the result. */
 SILL_CHECKED int file_io_new(struct file_io **out, int fd, enum block_aio aio, const char *path,
                              struct error *err);
+
+/* Does what of a batch reads data that the host has in memory, which is faster than asking anybody
+ * else; returns the rest. */
+struct block_request *file_io_read_cached(struct file_io *io, struct block_request *batch);
 
 /*
  * Ends a request of `io` that the host has done. Linux tells of a page that could not be written

@@ -1,5 +1,7 @@
 /*
- * File requests on a thread, one after the other, for hosts without io_uring; see file_io.h.
+ * File requests on a few threads, for hosts without io_uring; see file_io.h. Each thread does one
+ * request at a time, so that one that waits for the disk (a flush, above all) does not hold up the
+ * others.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -12,9 +14,12 @@
 #include "block/file_io.h"
 #include "block/file_step.h"
 
+#define THREADS 4
+
 struct file_thread {
     struct file_io io;
-    pthread_t thread;
+    pthread_t thread[THREADS];
+    unsigned threads;
     pthread_mutex_t lock; /* the rest */
     pthread_cond_t wake;
     struct block_request *first;
@@ -82,11 +87,13 @@ static void thread_submit(struct file_io *io, struct block_request *batch)
 {
     struct file_thread *t = CONTAINER_OF(io, struct file_thread, io);
 
+    batch = file_io_read_cached(io, batch);
+    if (!batch)
+        return;
     pthread_mutex_lock(&t->lock);
     *t->tail = batch;
-    while (*t->tail)
-        t->tail = &(*t->tail)->next;
-    pthread_cond_signal(&t->wake);
+    for (; *t->tail; t->tail = &(*t->tail)->next)
+        pthread_cond_signal(&t->wake);
     pthread_mutex_unlock(&t->lock);
 }
 
@@ -96,9 +103,10 @@ static void thread_free(struct file_io *io)
 
     pthread_mutex_lock(&t->lock);
     t->quit = true;
-    pthread_cond_signal(&t->wake);
+    pthread_cond_broadcast(&t->wake);
     pthread_mutex_unlock(&t->lock);
-    pthread_join(t->thread, NULL);
+    for (unsigned i = 0; i < t->threads; i++)
+        pthread_join(t->thread[i], NULL);
     pthread_cond_destroy(&t->wake);
     pthread_mutex_destroy(&t->lock);
     free(t);
@@ -114,6 +122,7 @@ int file_thread_new(struct file_io **out, int fd)
 {
     struct file_thread *t = calloc(1, sizeof(*t));
     sigset_t all, before;
+    int ret = 0;
 
     if (!t)
         return -ENOMEM;
@@ -123,12 +132,13 @@ int file_thread_new(struct file_io **out, int fd)
     pthread_cond_init(&t->wake, NULL);
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    int ret = pthread_create(&t->thread, NULL, thread_main, t);
+    while (t->threads < THREADS && !ret) {
+        ret = pthread_create(&t->thread[t->threads], NULL, thread_main, t);
+        t->threads += !ret;
+    }
     pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (ret) {
-        pthread_cond_destroy(&t->wake);
-        pthread_mutex_destroy(&t->lock);
-        free(t);
+    if (!t->threads) {
+        thread_free(&t->io);
         return -ret;
     }
     *out = &t->io;

@@ -87,42 +87,17 @@ static void start_waiting(struct file_uring *u)
     submit_prepared(u);
 }
 
-/* True when the request was a read of cached data and is now done; part of it may be done if not.
- */
-static bool read_cached(const struct file_uring *u, struct block_request *request)
-{
-    struct file_step step;
-    int result;
-
-    if (request->op != BLOCK_READ)
-        return false;
-    file_step_next(request, &step);
-    ssize_t got = preadv2(u->io.fd, step.iov, (int)step.iov_count, (off_t)step.offset, RWF_NOWAIT);
-    return got > 0 && file_step_result(request, got, &result);
-}
-
 static void uring_submit(struct file_io *io, struct block_request *batch)
 {
     struct file_uring *u = CONTAINER_OF(io, struct file_uring, io);
-    struct block_request *left = NULL;
-    struct block_request **tail = &left;
 
-    while (batch) {
-        struct block_request *request = batch;
-        batch = request->next;
-        request->next = NULL;
-        if (read_cached(u, request)) {
-            request->done(request, 0);
-            continue;
-        }
-        *tail = request;
-        tail = &request->next;
-    }
-    if (!left)
+    batch = file_io_read_cached(io, batch);
+    if (!batch)
         return;
     pthread_mutex_lock(&u->lock);
-    *u->waiting_tail = left;
-    u->waiting_tail = tail;
+    *u->waiting_tail = batch;
+    while (*u->waiting_tail)
+        u->waiting_tail = &(*u->waiting_tail)->next;
     start_waiting(u);
     pthread_mutex_unlock(&u->lock);
 }

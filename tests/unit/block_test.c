@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -19,6 +20,7 @@
 #include "block/file_step.h"
 
 #define DISK_SIZE (4 * MIB)
+#define PATIENCE_SECONDS 20
 
 static char dir[] = "/tmp/sill-block-XXXXXX";
 static char path[64];
@@ -118,9 +120,13 @@ static void call_init(struct call *call, enum block_op op, uint64_t offset, void
 
 static int call_wait(struct call *call)
 {
+    struct timespec limit;
+
     pthread_mutex_lock(&call->lock);
+    clock_gettime(CLOCK_REALTIME, &limit);
+    limit.tv_sec += PATIENCE_SECONDS;
     while (!call->done)
-        pthread_cond_wait(&call->finished, &call->lock);
+        assert_int_equal(pthread_cond_timedwait(&call->finished, &call->lock, &limit), 0);
     pthread_mutex_unlock(&call->lock);
     return call->result;
 }
@@ -500,11 +506,32 @@ static void short_transfers_go_on(void **state)
 
 /* In place of the system's, for aio=thread. */
 static int fdatasync_error;
+static _Atomic bool fdatasync_hangs;
 
 int fdatasync(int fd)
 {
+    while (fdatasync_hangs)
+        usleep(1000);
     errno = fdatasync_error;
     return fdatasync_error ? -1 : 0;
+}
+
+/* A flush may take seconds; nothing else needs to wait for it. */
+static void slow_flush_holds_nobody_up(void **state)
+{
+    struct block_device *disk = open_disk(",aio=thread");
+    struct call flush;
+    uint8_t data[512] = {1};
+
+    fdatasync_hangs = true;
+    call_init(&flush, BLOCK_FLUSH, 0, NULL, 0);
+    block_submit(disk, &flush.io);
+    assert_int_equal(run(disk, BLOCK_WRITE, 512, data, sizeof(data)), 0);
+    assert_int_equal(run(disk, BLOCK_READ, 512, data, sizeof(data)), 0);
+    assert_false(flush.done);
+    fdatasync_hangs = false;
+    assert_int_equal(call_wait(&flush), 0);
+    block_close(disk);
 }
 
 /* The host reports a write that it could not do to one flush only, and drops the data: no later
@@ -547,6 +574,7 @@ int main(void)
         T(cache_modes_and_no_discard_work),
         T(zeroing_falls_back_to_writing),
         T(short_transfers_go_on),
+        T(slow_flush_holds_nobody_up),
         T(failed_flush_is_not_forgotten),
     };
     return cmocka_run_group_tests_name("block", tests, make_dir, remove_dir);
