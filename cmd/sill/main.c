@@ -18,19 +18,21 @@ static void help_general(void)
 {
     puts("Runs virtual machines, with hardware virtualization or without.\n"
          "\n"
-         "  sill run --kernel FILE [options]   run a VM on this terminal\n"
-         "  sill ctl SOCKET COMMAND            steer a VM that runs\n"
-         "  sill engines                       which engines work here, and how fast\n"
-         "  sill help [COMMAND]                more about a command\n"
+         "  sill run IMAGE... [options]   run a VM on this terminal\n"
+         "  sill ctl SOCKET COMMAND       steer a VM that runs\n"
+         "  sill engines                  which engines work here, and how fast\n"
+         "  sill help [COMMAND]           more about a command\n"
          "  sill --version");
 }
 
 static void help_run(void)
 {
-    puts("sill run --kernel FILE [options]\n"
+    puts("sill run IMAGE... [options]\n"
+         "sill run --kernel FILE [options]\n"
          "\n"
-         "Runs a VM until it powers off. On its console, Ctrl-] q ends the VM and\n"
-         "Ctrl-] Ctrl-] sends one Ctrl-]. SIGINT, SIGTERM and SIGHUP end it as well.\n");
+         "Runs a VM until it powers off. An IMAGE becomes a CD-ROM, a floppy disk or a\n"
+         "disk, by what is in it. On the console Ctrl-] q ends the VM, and Ctrl-] Ctrl-]\n"
+         "sends one Ctrl-]. SIGINT, SIGTERM and SIGHUP end it as well.\n");
     options_print_help(stdout);
     puts("\n"
          "A SIZE is a number with K, M, G or T. A CONSOLE is one of\n"

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "boot/layout.h"
+#include "image.h"
 #include "vm/config.h"
 #include "vm/firmware.h"
 
@@ -241,6 +242,40 @@ static int take_floppy(struct run_options *options, char *value, struct error *e
     return result;
 }
 
+/* A word that is no option: an image, taken as it is, commas and all. */
+static int take_image(struct run_options *options, const char *path, struct error *err)
+{
+    char text[2 * BLOCK_PATH_MAX];
+    size_t length = 0;
+
+    for (const char *from = path; *from; from++) {
+        if (length >= sizeof(text) - 2)
+            return error_set(err, -EINVAL, "the name of an image is longer than %d characters",
+                             BLOCK_PATH_MAX - 1);
+        text[length++] = *from;
+        if (*from == ',')
+            text[length++] = ',';
+    }
+    text[length] = '\0';
+
+    int drive = image_drive(path);
+    if (drive < 0)
+        return error_set(err, drive,
+                         "'%s' is no option, and cannot be opened as an image: %s; a value follows "
+                         "its option, a kernel is --kernel FILE",
+                         path, strerror(-drive));
+    switch (drive) {
+    case IMAGE_CDROM:
+        return take_cdrom(options, text, err);
+    case IMAGE_FLOPPY:
+        return take_floppy(options, text, err);
+    case IMAGE_KERNEL:
+        return error_set(err, -EINVAL, "%s is a kernel: add --kernel in front of it", path);
+    default:
+        return take_disk(options, text, err);
+    }
+}
+
 static int take_no_reboot(struct run_options *options, char *value, struct error *err)
 {
     options->vm.no_reboot = true;
@@ -446,10 +481,7 @@ static int parse_one(struct run_options *options, bool seen[], int argc, char **
     char *value;
 
     if (word[0] != '-')
-        return error_set(err, -EINVAL,
-                         "'%s' stands alone: every value follows its option, a kernel is --kernel "
-                         "FILE, a disk --disk FILE",
-                         word);
+        return take_image(options, word, err);
     if (word[1] != '-')
         return unknown_option(word, word + 1, err);
     const struct option *option = find_option(word, &value, err);
@@ -486,10 +518,10 @@ static int check_together(const struct run_options *options, struct error *err)
     if (!board->kernel && !board->firmware && !board->disk_count && !board->floppy_count &&
         !board->boot_order_count)
         return error_set(err, -EINVAL,
-                         "there is nothing to boot: add --disk FILE, --cdrom FILE, --floppy FILE, "
-                         "--boot order=net, or --kernel FILE with a Linux bzImage, an ELF kernel "
-                         "with a PVH note or a multiboot kernel; --firmware bios or uefi starts "
-                         "without");
+                         "there is nothing to boot: name an image of a disk, a CD-ROM or a floppy "
+                         "disk, or add --boot order=net, or --kernel FILE with a Linux bzImage, an "
+                         "ELF kernel with a PVH note or a multiboot kernel; --firmware bios or "
+                         "uefi starts without");
     return config_check(&options->vm, err);
 }
 

@@ -20,7 +20,7 @@ struct run_options {
 };
 
 /* Reads `argv` (the words after `run`), which it may change, and checks all that needs no engine
- * and no file. -EINVAL with the sentence. */
+ * and no file; images without an option are looked at. -EINVAL with the sentence. */
 SILL_CHECKED int options_parse(struct run_options *options, int argc, char **argv,
                                struct error *err);
 

@@ -26,6 +26,7 @@
 
 /* ISO 9660 and El Torito. */
 #define DISC_SECTOR 2048u
+#define VOLUME_DESCRIPTOR_SECTOR 16
 #define BOOT_RECORD_SECTOR 17
 #define BOOT_RECORD_CATALOG 0x47 /* in it: the catalog's sector */
 #define CATALOG_ENTRY 32
@@ -57,6 +58,22 @@ static bool read_at(const struct media_reader *medium, uint64_t sector, uint32_t
     if (length > medium->size || sector > (medium->size - length) / sector_size)
         return false;
     return medium->read(medium->opaque, sector * sector_size, to, length) == 0;
+}
+
+/* ---- kinds ---- */
+
+enum media_kind media_kind(const struct media_reader *medium)
+{
+    uint8_t sector[2 * SECTOR];
+
+    if (read_at(medium, VOLUME_DESCRIPTOR_SECTOR, DISC_SECTOR, sector, SECTOR) &&
+        !memcmp(sector + 1, "CD001", 5))
+        return MEDIA_DISC;
+    /* Linux's Documentation/x86/boot.rst: the header's magic number. */
+    if (read_at(medium, 0, SECTOR, sector, sizeof(sector)) &&
+        (!memcmp(sector + 0x202, "HdrS", 4) || !memcmp(sector, "\177ELF", 4)))
+        return MEDIA_KERNEL;
+    return MEDIA_DISK;
 }
 
 /* ---- disks ---- */

@@ -18,6 +18,15 @@ struct media_reader {
     uint64_t size;
 };
 
+/* What an image is an image of. */
+enum media_kind {
+    MEDIA_DISK,   /* or anything else */
+    MEDIA_DISC,   /* ISO 9660 */
+    MEDIA_KERNEL, /* Linux's boot protocol, or ELF */
+};
+
+enum media_kind media_kind(const struct media_reader *medium);
+
 enum media_boot {
     MEDIA_BOOTS_NOTHING, /* no boot sector, or no boot catalog; also what cannot be read */
     MEDIA_BOOTS_BIOS,

@@ -34,6 +34,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
     if (!size)
         return 0;
+    (void)media_kind(&medium);
     (void)media_disk(&medium);
     (void)media_disc(&medium);
     return 0;

@@ -102,7 +102,8 @@ def assert_refused(done, *culprits):
     ("--firmware uefi,colour=red", ["--firmware", "colour", "vars=FILE"]),
     ("--kernel k --firmware uefi", ["--kernel", "--firmware"]),
     ("--quiet --floppy /nonexistent/a.img", ["/nonexistent/a.img"]),
-    ("--memory 1G", ["nothing to boot", "--disk", "--floppy", "--kernel"]),
+    ("--memory 1G", ["nothing to boot", "image", "--kernel"]),
+    ("/nonexistent/a,b.img", ["/nonexistent/a,b.img", "No such file"]),
 ])
 def test_bad_option(args, culprits):
     assert_refused(sill("run", *args.split()), *culprits)

@@ -1,5 +1,7 @@
 """BIOS firmware: Debian's SeaBIOS, from the reset vector to boot sectors and boot loaders on disks."""
 
+import os
+import shutil
 import subprocess
 import time
 
@@ -28,6 +30,27 @@ def test_boot_sector(sector, tmp_path):
     said = log.read_text()
     assert "SeaBIOS (version" in said
     assert "found virtio-blk" in said
+
+
+def test_image_without_an_option_becomes_what_it_is(sector, tmp_path, debian):
+    log = tmp_path / "debug"
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    shutil.copy(sector("hello"), tree / "sector")
+    disc = tmp_path / "a,disc.img"
+    subprocess.run(["xorriso", "-as", "mkisofs", "-b", "sector", "-no-emul-boot", "-boot-load-size",
+                    "4", "-o", disc, tree], check=True, capture_output=True)
+    floppy = tmp_path / "floppy.img"
+    shutil.copy(sector("hello"), floppy)
+    os.truncate(floppy, 1440 << 10)
+    for image, drive in ((sector("hello"), "Hard Disk"), (disc, "DVD/CD"), (floppy, "Floppy")):
+        done = bios(image, "--device", f"debugcon,port=0x402,to=file:{log}")
+        assert done.stdout.endswith("the boot sector runs\n")
+        assert done.returncode == 3 << 1 | 1
+        assert f"Booting from {drive}" in log.read_text()
+    done = bios(debian.kernel)
+    assert done.returncode == 1
+    assert f"{debian.kernel} is a kernel: add --kernel" in done.stderr
 
 
 def test_every_reset_starts_the_firmware_again(sector):

@@ -261,6 +261,28 @@ static void media_of_any_size_and_unreadable_ones(void **state)
     assert_int_equal(media_disc(&broken), MEDIA_BOOTS_NOTHING);
 }
 
+/* ---- kinds ---- */
+
+static void images_are_known_by_their_contents(void **state)
+{
+    assert_int_equal(media_kind(&medium), MEDIA_DISK);
+    mbr(0, 0x83);
+    assert_int_equal(media_kind(&medium), MEDIA_DISK);
+    memcpy(image + 0x202, "HdrS", 4);
+    assert_int_equal(media_kind(&medium), MEDIA_KERNEL);
+    /* A disc that is also made to be a disk. */
+    memcpy(image + 16 * DISC_SECTOR + 1, "CD001", 5);
+    assert_int_equal(media_kind(&medium), MEDIA_DISC);
+    memset(image, 0, sizeof(image));
+    memcpy(image, "\177ELF", 4);
+    assert_int_equal(media_kind(&medium), MEDIA_KERNEL);
+
+    const struct media_reader failing = {.read = read_fails, .size = sizeof(image)};
+    assert_int_equal(media_kind(&failing), MEDIA_DISK);
+    const struct media_reader small = {.read = read_image, .size = SECTOR};
+    assert_int_equal(media_kind(&small), MEDIA_DISK);
+}
+
 int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup(f, setup)
@@ -277,6 +299,7 @@ int main(void)
         TEST(disc_without_valid_catalog_boots_nothing),
         TEST(catalog_ends_with_its_sector),
         TEST(media_of_any_size_and_unreadable_ones),
+        TEST(images_are_known_by_their_contents),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -404,21 +404,34 @@ struct device *floppy_device(struct floppy *fdc)
     return &fdc->device;
 }
 
-int floppy_insert(struct floppy *fdc, unsigned number, struct block_device *disk, struct error *err)
+static const struct floppy_geometry *find_geometry(uint64_t size)
 {
     for (size_t i = 0; i < ARRAY_SIZE(geometries); i++) {
         const struct floppy_geometry *g = &geometries[i];
-        if (disk->size != (uint64_t)g->sectors * g->heads * g->tracks * FLOPPY_SECTOR)
-            continue;
-        fdc->drives[number].disk = disk;
-        fdc->drives[number].geometry = g;
-        fdc->drives[number].changed = true;
-        return 0;
+        if (size == (uint64_t)g->sectors * g->heads * g->tracks * FLOPPY_SECTOR)
+            return g;
     }
-    return error_set(err, -EINVAL,
-                     "%s has %llu bytes, which no floppy disk has: images of 160, 180, 320, 360 or "
-                     "720 KiB, 1200, 1440 or 2880 KiB work",
-                     disk->path, (unsigned long long)disk->size);
+    return NULL;
+}
+
+bool floppy_has_size(uint64_t size)
+{
+    return find_geometry(size);
+}
+
+int floppy_insert(struct floppy *fdc, unsigned number, struct block_device *disk, struct error *err)
+{
+    const struct floppy_geometry *geometry = find_geometry(disk->size);
+
+    if (!geometry)
+        return error_set(err, -EINVAL,
+                         "%s has %llu bytes, which no floppy disk has: images of 160, 180, 320, "
+                         "360 or 720 KiB, 1200, 1440 or 2880 KiB work",
+                         disk->path, (unsigned long long)disk->size);
+    fdc->drives[number].disk = disk;
+    fdc->drives[number].geometry = geometry;
+    fdc->drives[number].changed = true;
+    return 0;
 }
 
 enum floppy_kind floppy_kind(const struct floppy *fdc, unsigned number)

@@ -44,6 +44,9 @@ SILL_CHECKED int floppy_new(struct floppy **out, const struct floppy_config *con
 SILL_CHECKED int floppy_attach(struct floppy *fdc, struct bus *bus, struct error *err);
 struct device *floppy_device(struct floppy *fdc);
 
+/* Are there floppy disks of so many bytes? */
+bool floppy_has_size(uint64_t size);
+
 /*
  * Puts a disk into a drive that has none, which makes it one of the disk's kind; before the first
  * reset. The disk is the controller's then. -EINVAL with a sentence when it has no floppy's size.
