@@ -8,7 +8,7 @@
 /* What the adapters of others that guests have drivers for hold. */
 #define VGA_MEMORY (16 * MIB)
 
-/* SeaBIOS's VGA BIOSes for them; only a BIOS runs them. */
+/* SeaBIOS's VGA BIOSes for them; only a BIOS runs them, and UEFI has drivers of its own. */
 #define VGA_ROM_PACKAGE "seabios"
 
 /* What there is of each kind of adapter. */
@@ -49,7 +49,7 @@ int pc_add_display(struct pc *pc, struct error *err)
         .clock = pc->clock,
         .memory = VGA_MEMORY,
         .display = pc->display,
-        .rom = pc->config.kernel ? NULL : adapters[kind].rom,
+        .rom = pc->config.firmware == PC_FIRMWARE_BIOS ? adapters[kind].rom : NULL,
         .rom_package = VGA_ROM_PACKAGE,
     };
     struct device *device;

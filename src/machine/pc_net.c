@@ -16,14 +16,23 @@
 #define IPXE_VIRTIO "/usr/lib/ipxe/qemu/efi-virtio.rom"
 #define IPXE_E1000E "/usr/lib/ipxe/qemu/efi-e1000e.rom"
 
-/* Without the ROM the card works, and only booting from it does not; what is plugged in later is
- * nothing to boot from. */
+static bool boots_from_network(const struct pc_config *config)
+{
+    for (unsigned i = 0; i < config->boot_order_count; i++) {
+        if (config->boot_order[i] == PC_BOOT_NET)
+            return true;
+    }
+    return false;
+}
+
+/* Without the ROM the card works, and only booting from it does not, which is an error if the
+ * user asks for that. What is plugged in later is nothing to boot from. */
 static const char *boot_rom(const struct pc *pc, const struct virtio_pci_config *place,
                             const char *path)
 {
     if (pc->config.firmware == PC_FIRMWARE_NONE || place->bus->bridge)
         return NULL;
-    if (!access(path, R_OK))
+    if (!access(path, R_OK) || boots_from_network(&pc->config))
         return path;
     log_info("%s: firmware cannot boot from it without %s: install the package %s", place->name,
              path, IPXE_PACKAGE);

@@ -109,6 +109,20 @@ def test_bad_option(args, culprits):
     assert_refused(sill("run", *args.split()), *culprits)
 
 
+@pytest.mark.skipif(subprocess.run(["unshare", "--mount", "true"], check=False).returncode != 0,
+                    reason="nobody may hide a package's files here")
+@pytest.mark.parametrize("folder, args, culprits", [
+    ("/usr/share/seabios", "--firmware bios", ["bios-256k.bin", "package seabios", "--firmware FILE"]),
+    ("/usr/share/OVMF", "--firmware uefi", ["OVMF_CODE_4M.fd", "package ovmf"]),
+    ("/usr/lib/ipxe", "--net user --boot order=net", ["efi-virtio.rom", "ipxe-qemu"]),
+])
+def test_missing_package_is_named(tmp_path, folder, args, culprits):
+    command = f"mount --bind {tmp_path} {folder} && exec {SILL} run --quiet --engine dbt {args}"
+    done = subprocess.run(["unshare", "--mount", "sh", "-c", command], capture_output=True, text=True,
+                          check=False, timeout=TIMEOUT)
+    assert_refused(done, *culprits)
+
+
 def test_cpu_model_that_does_not_exist(engine, guest):
     assert_refused(run_guest(engine, guest("exit"), "--cpu", "z80"), "z80", "x86-64-v2")
 
