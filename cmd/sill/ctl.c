@@ -36,6 +36,7 @@ static const struct ctl_command {
     {"eject", {"drive"}, 1, "DRIVE", "takes the disc out of cd0, ..."},
     {"key", {"key"}, 1, "NAME", "presses enter, f1, ctrl-alt-delete, ..."},
     {"pause", {NULL}, 0, "", "stops the VM until 'resume'"},
+    {"point", {"to"}, 1, "X,Y[,BUTTON]...", "puts the pointer there; left, middle, right held"},
     {"powerdown", {NULL}, 0, "", "presses the power button"},
     {"quit", {NULL}, 0, "", "ends the run at once"},
     {"reset", {NULL}, 0, "", "presses the reset button"},

@@ -126,6 +126,15 @@ def debian(tmp_path_factory):
     return Debian(folder / "vmlinuz", folder / "modules", initrd)
 
 
+@pytest.fixture(scope="session")
+def kernel(tmp_path_factory):
+    """The kernel that Debian's installer installs on a PC, which has the drivers, and its RAM disk."""
+    folder = fetch("debian-kernel", ROOT / "build/guests/linux-image-amd64", "linux-image-amd64")
+    initrd = tmp_path_factory.mktemp("kernel") / "initrd.img"
+    subprocess.run([ROOT / "tools/debian-initrd", folder, initrd], check=True)
+    return folder / "vmlinuz", initrd
+
+
 INIT = """\
 #!/bin/sh
 mount -t devtmpfs dev /dev

@@ -15,15 +15,6 @@ SIZE = 4 << 20
 CONTROLLERS = pytest.mark.parametrize("controller", ["ahci", "ide"])
 
 
-@pytest.fixture(scope="session")
-def kernel(tmp_path_factory):
-    """The kernel that Debian's installer installs on a PC, which has the drivers, and its RAM disk."""
-    folder = fetch("debian-kernel", ROOT / "build/guests/linux-image-amd64", "linux-image-amd64")
-    initrd = tmp_path_factory.mktemp("ata") / "initrd.img"
-    subprocess.run([ROOT / "tools/debian-initrd", folder, initrd], check=True)
-    return folder / "vmlinuz", initrd
-
-
 @pytest.fixture
 def start():
     children = []

@@ -29,6 +29,12 @@ enum input_button {
 /* Positions go from 0, left or top, to this. */
 #define INPUT_POSITION_MAX 0x7fff
 
+/* That of the pixel `at`, of `extent` in a row. */
+static inline unsigned input_position(unsigned at, unsigned extent)
+{
+    return extent > 1 ? at * INPUT_POSITION_MAX / (extent - 1) : 0;
+}
+
 struct input_sink_ops {
     /* Does the guest use the device now? NULL: always. */
     bool (*in_use)(void *opaque);

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "vm/control/plug.h"
+#include "vm/control/pointer.h"
 #include "vm/control/screenshot.h"
 #include "vm/vm.h"
 
@@ -173,6 +174,18 @@ static int run_key(struct control *control, json_t *request, json_t *reply, stru
     return result ? result : CONTROL_LATER;
 }
 
+static int run_point(struct control *control, json_t *request, json_t *reply, struct error *err)
+{
+    struct pc *board = vm_get_board(control->vm);
+    const char *to;
+    int result = take_string(&to, request, "to", err);
+
+    if (!result && vm_get_state(control->vm) != VM_RUNNING)
+        result = error_set(err, -EAGAIN, "the VM is %s and its pointer does not move",
+                           state_name(control->vm));
+    return result ? result : pointer_place(pc_input(board), pc_display(board), to, err);
+}
+
 static int finish_typing(struct control *control, json_t *reply, struct error *err)
 {
     if (typist_is_busy(&control->typist))
@@ -189,6 +202,7 @@ static const struct command commands[] = {
     {"eject", run_eject, NULL},
     {"key", run_key, finish_typing},
     {"pause", run_pause, request_served},
+    {"point", run_point, NULL},
     {"powerdown", run_powerdown, NULL},
     {"quit", run_quit, request_served},
     {"reset", run_reset, request_served},

@@ -179,11 +179,6 @@ static void key_symbol_event(struct nvnc_client *client, uint32_t keysym, bool d
         restore_shift(server, shift == KEYSYM_SHIFT_DOWN);
 }
 
-static unsigned position(unsigned at, unsigned extent)
-{
-    return extent > 1 ? at * INPUT_POSITION_MAX / (extent - 1) : 0;
-}
-
 static void pointer_event(struct nvnc_client *client, uint16_t x, uint16_t y,
                           enum nvnc_button_mask mask)
 {
@@ -193,8 +188,8 @@ static void pointer_event(struct nvnc_client *client, uint16_t x, uint16_t y,
                        (mask & NVNC_BUTTON_RIGHT ? INPUT_RIGHT : 0);
     int wheel = mask & NVNC_SCROLL_UP ? -1 : mask & NVNC_SCROLL_DOWN ? 1 : 0;
 
-    input_place(server->input, position(x, server->width), position(y, server->height), wheel,
-                buttons);
+    input_place(server->input, input_position(x, server->width), input_position(y, server->height),
+                wheel, buttons);
     look_soon(server);
 }
 
