@@ -3,7 +3,8 @@
  * configuration accesses of all sizes, of writes to guest memory (rings, descriptors, command
  * lists) and of resets and pauses, on a board with every kind of device. Nothing a guest does may
  * end the process, and what the board saves afterwards another board takes and saves again to the
- * same bytes.
+ * same bytes. A damaged state another board may refuse; if it takes it, it goes through the same
+ * accesses.
  *
  * The engine's vCPUs execute nothing; this file is vCPU and control thread in one.
  */
@@ -315,7 +316,7 @@ enum access_kind {
     CONFIG_READ,
     CONFIG_WRITE,
     MEMORY_WRITE,
-    CONTROL, /* pause, reset */
+    CONTROL, /* pause, reset, damage the state that is saved at the end */
     ACCESS_KINDS
 };
 
@@ -325,6 +326,11 @@ struct access {
     uint16_t offset;
     uint32_t value;
 };
+
+/* What is done to the saved state: four bytes of one device's part. */
+static struct access damage[16];
+static unsigned damages;
+static bool damaged; /* it was done, and `pc` is the board that has taken it */
 
 static void control(unsigned what)
 {
@@ -369,34 +375,64 @@ static void run_access(const struct access *access)
                            &access->value, sizeof(access->value)));
         break;
     case CONTROL:
-        control(access->where);
+        if (access->where % 4 != 1)
+            control(access->where);
+        else if (!damaged && damages < ARRAY_SIZE(damage))
+            damage[damages++] = *access;
         break;
     case ACCESS_KINDS:
         break;
     }
 }
 
-/* Names the part of a saved board (state/state.h) where two of them differ. The real-time clock
- * goes by the host's, which moves on between the two. */
+static void run_accesses(const uint8_t *data, size_t size)
+{
+    struct access access;
+
+    for (unsigned i = 0; i < ACCESSES_MAX && size >= sizeof(access); i++) {
+        memcpy(&access, data, sizeof(access));
+        data += sizeof(access);
+        size -= sizeof(access);
+        run_access(&access);
+    }
+}
+
+/* A device's part of a saved board (state/state.h): its name, and behind it the fields. */
+struct part {
+    uint8_t *start, *fields;
+    size_t length; /* of all of it */
+};
+
+static struct part part_at(const struct state_buffer *saved, size_t at)
+{
+    struct part part = {.start = saved->data + at};
+    uint32_t length;
+
+    memcpy(&length, part.start + 1 + part.start[0] + sizeof(uint32_t), sizeof(length));
+    part.fields = part.start + 1 + part.start[0] + 2 * sizeof(uint32_t);
+    part.length = (size_t)(part.fields - part.start) + length;
+    return part;
+}
+
+/* Names the part where two saved boards differ. The real-time clock goes by the host's, which moves
+ * on between the two. */
 static void compare(const struct state_buffer *first, const struct state_buffer *second)
 {
     size_t at = 0;
 
     must(first->length == second->length);
     while (at < first->length) {
-        const uint8_t *part = first->data + at;
-        size_t name = part[0], length;
-        uint32_t fields;
-        memcpy(&fields, part + 1 + name + sizeof(uint32_t), sizeof(fields));
-        length = 1 + name + 2 * sizeof(uint32_t) + fields;
-        bool moves_on = name == strlen(RTC) && !memcmp(part + 1, RTC, name);
-        for (size_t i = 0; i < length; i++) {
-            if (moves_on || part[i] == second->data[at + i])
+        struct part part = part_at(first, at);
+        size_t name = part.start[0];
+        bool moves_on = name == strlen(RTC) && !memcmp(part.start + 1, RTC, name);
+        for (size_t i = 0; i < part.length; i++) {
+            if (moves_on || part.start[i] == second->data[at + i])
                 continue;
-            fprintf(stderr, "%.*s: byte %zu differs\n", (int)name, part + 1, i - (length - fields));
+            fprintf(stderr, "%.*s: byte %td differs\n", (int)name, part.start + 1,
+                    part.start + i - part.fields);
             abort();
         }
-        at += length;
+        at += part.length;
     }
 }
 
@@ -421,23 +457,72 @@ static void check_state(void)
     pc_free(other);
 }
 
+/* Large buffers lie in the middle of some parts, so half of the places count from the end. */
+static void do_damage(struct state_buffer *saved, const struct access *how)
+{
+    unsigned left = how->where / 4;
+
+    for (size_t at = 0;; left--) {
+        struct part part = part_at(saved, at);
+        size_t length = part.length - (size_t)(part.fields - part.start);
+        at += part.length;
+        if (at >= saved->length) /* fewer parts: the first again */
+            at = 0;
+        if (left)
+            continue;
+        if (length < sizeof(how->value))
+            return;
+        size_t places = length - sizeof(how->value) + 1, place = (how->offset >> 1) % places;
+        if (how->offset & 1)
+            place = places - 1 - place;
+        memcpy(part.fields + place, &how->value, 1u << (how->kind >> 4 & 1));
+        return;
+    }
+}
+
+/* The board paused: what it saves, damaged on its way to another. */
+static void check_damaged_state(const uint8_t *data, size_t size)
+{
+    const struct pc_config config = board_config(1);
+    struct state_buffer saved = {0}, again = {0};
+    struct pc *sound = pc, *other;
+    struct error err = {{0}};
+
+    must(!pc_new(&other, &config, &err) && !pc_reset(other, &err));
+    must(!pc_save_devices(pc, &saved));
+    for (unsigned i = 0; i < damages; i++)
+        do_damage(&saved, &damage[i]);
+    if (!pc_restore_devices(other, &saved, &err)) {
+        pc = other;
+        guest = &pc_engine_vm(pc)->callbacks;
+        damaged = true;
+        must(!pc_start(pc, &err));
+        run_accesses(data, size);
+        pc_pause(pc);
+        must(!pc_save_devices(pc, &again));
+        damaged = false;
+        pc = sound;
+        guest = &pc_engine_vm(pc)->callbacks;
+    }
+    state_buffer_done(&saved);
+    state_buffer_done(&again);
+    pc_free(other);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static unsigned inputs;
     static const uint8_t zeroes[DMA_AREA_SIZE];
-    struct access access;
 
     control(0);
     must(!memory_write(pc_memory(pc), DMA_AREA, zeroes, sizeof(zeroes)));
-    for (unsigned i = 0; i < ACCESSES_MAX && size >= sizeof(access); i++) {
-        memcpy(&access, data, sizeof(access));
-        data += sizeof(access);
-        size -= sizeof(access);
-        run_access(&access);
-    }
+    damages = 0;
+    run_accesses(data, size);
     pc_pause(pc);
     if (inputs++ % 16 == 0)
         check_state();
+    if (damages)
+        check_damaged_state(data, size);
     pc_resume(pc);
     return 0;
 }
