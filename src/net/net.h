@@ -4,7 +4,7 @@
  * Frames are Ethernet frames without preamble and FCS. A frame may be larger than the link's MTU
  * and its checksum unfinished, when `offload` says what to do with it, in the terms of VIRTIO 1.2,
  * 5.1.6 (struct virtio_net_hdr). Every backend takes such frames; it hands them out only to a card
- * that asked for them.
+ * that asked for them with net_accept(), and a little longer when it no longer does.
  *
  * Threads. The card calls net_send() and net_receive_ready() from any thread, one net_send() at a
  * time, and holds no lock in net_send() that its own receive() or writable() takes. The backend
@@ -55,6 +55,13 @@ enum net_gso {
     NET_GSO_ECN = 0x80, /* with one of the above */
 };
 
+/* What the driver behind a card can do with frames that it receives. */
+enum net_accepts {
+    NET_ACCEPTS_CSUM = 1, /* NET_OFFLOAD_NEEDS_CSUM */
+    NET_ACCEPTS_TSO4 = 2, /* NET_GSO_TCPV4 */
+    NET_ACCEPTS_TSO6 = 4,
+};
+
 struct net_frame {
     const struct iovec *iov;
     unsigned iov_count;
@@ -77,6 +84,8 @@ struct net_backend_ops {
     int (*start)(struct net_backend *backend, struct error *err);
     unsigned (*send)(struct net_backend *backend, const struct net_frame *frames, unsigned count);
     void (*receive_ready)(struct net_backend *backend);
+    /* A set of enum net_accepts; none at first. NULL: all frames are finished anyway. */
+    void (*accept)(struct net_backend *backend, unsigned accepts);
     /* Ends the thread, if it was started, and frees everything. */
     void (*close)(struct net_backend *backend);
 };
@@ -158,6 +167,13 @@ static inline unsigned net_send(struct net_backend *backend, const struct net_fr
 static inline void net_receive_ready(struct net_backend *backend)
 {
     backend->ops->receive_ready(backend);
+}
+
+/* What frames the card takes from now on. */
+static inline void net_accept(struct net_backend *backend, unsigned accepts)
+{
+    if (backend->ops->accept)
+        backend->ops->accept(backend, accepts);
 }
 
 #endif

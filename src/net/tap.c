@@ -3,8 +3,9 @@
  * plugged into a bridge. Linux: Documentation/networking/tuntap.rst, linux/if_tun.h.
  *
  * Each read and write is one frame behind a struct virtio_net_hdr (IFF_VNET_HDR), which is what a
- * net_offload is, so unfinished checksums and large frames go out as they are. One thread reads;
- * writes come from the card's threads and never wait: a full device loses frames, as a wire does.
+ * net_offload is, so unfinished checksums and large frames go out as they are, and come in so when
+ * the card takes them. One thread reads; writes come from the card's threads and never wait: a full
+ * device loses frames, as a wire does.
  */
 #include "net/tap.h"
 
@@ -21,6 +22,8 @@
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
+
+#include "base/log.h"
 
 #define IOV_MAX_FRAME 1024 /* what the kernel takes in one call */
 
@@ -63,6 +66,25 @@ static unsigned tap_send(struct net_backend *backend, const struct net_frame *fr
 static void tap_receive_ready(struct net_backend *backend)
 {
     wake_thread(CONTAINER_OF(backend, struct net_tap, backend));
+}
+
+static void tap_accept(struct net_backend *backend, unsigned accepts)
+{
+    static const struct {
+        unsigned accepts;
+        unsigned long flag;
+    } flags[] = {
+        {NET_ACCEPTS_CSUM, TUN_F_CSUM},
+        {NET_ACCEPTS_TSO4, TUN_F_TSO4},
+        {NET_ACCEPTS_TSO6, TUN_F_TSO6},
+    };
+    struct net_tap *tap = CONTAINER_OF(backend, struct net_tap, backend);
+    unsigned long offloads = 0;
+
+    for (size_t i = 0; i < ARRAY_SIZE(flags); i++)
+        offloads |= accepts & flags[i].accepts ? flags[i].flag : 0;
+    if (ioctl(tap->fd, TUNSETOFFLOAD, offloads))
+        log_warn("the tap device does not hand out large frames: %s", strerror(errno));
 }
 
 /* Hands on what `frame` holds, `length` bytes of it; waits for as long as the card has no room. */
@@ -143,6 +165,7 @@ static const struct net_backend_ops tap_ops = {
     .start = tap_start,
     .send = tap_send,
     .receive_ready = tap_receive_ready,
+    .accept = tap_accept,
     .close = tap_close,
 };
 

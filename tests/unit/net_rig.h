@@ -23,7 +23,8 @@ struct fake_net {
     size_t length[FAKE_FRAMES];
     struct net_offload offload[FAKE_FRAMES];
     uint8_t frame[FAKE_FRAMES][FAKE_FRAME_MAX];
-    atomic_uint ready; /* calls of net_receive_ready() */
+    atomic_uint ready;   /* calls of net_receive_ready() */
+    atomic_uint accepts; /* of the latest net_accept() */
     bool closed;
 };
 
@@ -63,6 +64,11 @@ static inline void fake_receive_ready(struct net_backend *backend)
     fake_of(backend)->ready++;
 }
 
+static inline void fake_accept(struct net_backend *backend, unsigned accepts)
+{
+    fake_of(backend)->accepts = accepts;
+}
+
 static inline void fake_close(struct net_backend *backend)
 {
     fake_of(backend)->closed = true;
@@ -70,8 +76,13 @@ static inline void fake_close(struct net_backend *backend)
 
 static inline void fake_init(struct fake_net *fake)
 {
-    static const struct net_backend_ops ops = {fake_start, fake_send, fake_receive_ready,
-                                               fake_close};
+    static const struct net_backend_ops ops = {
+        .start = fake_start,
+        .send = fake_send,
+        .receive_ready = fake_receive_ready,
+        .accept = fake_accept,
+        .close = fake_close,
+    };
 
     memset(fake, 0, sizeof(*fake));
     fake->backend.ops = &ops;
@@ -103,7 +114,8 @@ static inline void fake_set_room(struct fake_net *fake, unsigned room)
 }
 
 /* A frame of `length` bytes for the card: to `to`, then a counting pattern. */
-static inline unsigned fake_deliver(struct fake_net *fake, const uint8_t *to, size_t length)
+static inline unsigned fake_deliver_offload(struct fake_net *fake, const uint8_t *to, size_t length,
+                                            struct net_offload offload)
 {
     static uint8_t data[NET_FRAME_MAX];
     /* In two pieces, so that cards do not rely on one. */
@@ -112,13 +124,19 @@ static inline unsigned fake_deliver(struct fake_net *fake, const uint8_t *to, si
         .iov = iov,
         .iov_count = 2,
         .length = length,
-        .offload = {.flags = NET_OFFLOAD_DATA_VALID},
+        .offload = offload,
     };
 
     for (size_t i = 0; i < length; i++)
         data[i] = (uint8_t)i;
     memcpy(data, to, NET_MAC_LENGTH);
     return fake->backend.card->receive(fake->backend.card_opaque, &frame, 1);
+}
+
+static inline unsigned fake_deliver(struct fake_net *fake, const uint8_t *to, size_t length)
+{
+    return fake_deliver_offload(fake, to, length,
+                                (struct net_offload){.flags = NET_OFFLOAD_DATA_VALID});
 }
 
 #endif

@@ -9,6 +9,7 @@
 #define TX 1
 #define CONTROL 2
 #define F_GUEST_CSUM (1ull << 1)
+#define F_GUEST_TSO4 (1ull << 7)
 #define F_MRG_RXBUF (1ull << 15)
 #define F_CTRL_VQ (1ull << 17)
 #define F_CTRL_RX (1ull << 18)
@@ -49,6 +50,12 @@ static void start(uint64_t features)
 static int setup(void **state)
 {
     start(F_MRG_RXBUF | F_GUEST_CSUM | F_CONTROL);
+    return 0;
+}
+
+static int setup_segmentation(void **state)
+{
+    start(F_MRG_RXBUF | F_GUEST_CSUM | F_GUEST_TSO4);
     return 0;
 }
 
@@ -125,6 +132,51 @@ static void without_merging_a_frame_that_is_too_large_is_lost(void **state)
     rig_wait_used(&rig, RX, &length);
     assert_int_equal(length, 400);
     assert_int_equal(guest_get(&rig.mem, RIG_DATA, 1), 0);
+}
+
+static const struct net_offload tso4 = {
+    .flags = NET_OFFLOAD_NEEDS_CSUM,
+    .gso_type = NET_GSO_TCPV4,
+    .hdr_len = 54,
+    .gso_size = 1400,
+    .csum_start = 34,
+    .csum_offset = 16,
+};
+
+static void wait_accepts(unsigned accepts)
+{
+    for (unsigned ms = 0; ms < RIG_WAIT_MS && fake.accepts != accepts; ms++)
+        usleep(1000);
+    assert_int_equal(fake.accepts, accepts);
+}
+
+static void unfinished_frame_goes_to_a_driver_that_finishes_it(void **state)
+{
+    struct net_offload got;
+    uint32_t length;
+
+    offer_receive(0, 4096);
+    offer_receive(1, 4096);
+    rig_notify(&rig, RX);
+    wait_accepts(NET_ACCEPTS_CSUM | NET_ACCEPTS_TSO4);
+    assert_int_equal(fake_deliver_offload(&fake, own_mac, 6000, tso4), 1);
+    rig_wait_used(&rig, RX, &length);
+    assert_int_equal(length, 4096);
+    assert_int_equal(memory_read(&rig.mem, RIG_DATA, &got, sizeof(got)), 0);
+    assert_memory_equal(&got, &tso4, sizeof(got));
+    reg_write(&rig, R_STATUS, 1, 0);
+    assert_int_equal(fake.accepts, 0);
+}
+
+/* The backend may still have frames for the driver that was there before. */
+static void unfinished_frame_for_another_driver_is_lost(void **state)
+{
+    offer_receive(0, 4096);
+    assert_int_equal(fake_deliver_offload(&fake, own_mac, 100, tso4), 1);
+    assert_int_equal(fake_deliver_offload(&fake, own_mac, 100,
+                                          (struct net_offload){.flags = NET_OFFLOAD_NEEDS_CSUM}),
+                     1);
+    assert_int_equal(guest_used_idx(&rig.ring[RX]), 0);
 }
 
 static void buffer_without_room_breaks_the_queue(void **state)
@@ -339,6 +391,10 @@ int main(void)
         T(large_frame_goes_over_several_buffers_at_once),
         cmocka_unit_test_setup_teardown(without_merging_a_frame_that_is_too_large_is_lost,
                                         setup_plain, teardown),
+        cmocka_unit_test_setup_teardown(unfinished_frame_goes_to_a_driver_that_finishes_it,
+                                        setup_segmentation, teardown),
+        cmocka_unit_test_setup_teardown(unfinished_frame_for_another_driver_is_lost, setup_plain,
+                                        teardown),
         T(buffer_without_room_breaks_the_queue),
         T(paused_card_takes_and_sends_nothing),
         T(frame_is_sent_with_what_its_header_says),

@@ -25,6 +25,8 @@ enum net_queue { QUEUE_RECEIVE, QUEUE_TRANSMIT, QUEUE_CONTROL, QUEUE_COUNT };
 #define NET_F_CSUM (1ull << 0)
 #define NET_F_GUEST_CSUM (1ull << 1)
 #define NET_F_MAC (1ull << 5)
+#define NET_F_GUEST_TSO4 (1ull << 7)
+#define NET_F_GUEST_TSO6 (1ull << 8)
 #define NET_F_HOST_TSO4 (1ull << 11)
 #define NET_F_HOST_TSO6 (1ull << 12)
 #define NET_F_MRG_RXBUF (1ull << 15)
@@ -37,9 +39,10 @@ enum net_queue { QUEUE_RECEIVE, QUEUE_TRANSMIT, QUEUE_CONTROL, QUEUE_COUNT };
 #define NET_F_CTRL_MAC_ADDR (1ull << 23)
 
 #define NET_FEATURES                                                                               \
-    (NET_F_CSUM | NET_F_GUEST_CSUM | NET_F_MAC | NET_F_HOST_TSO4 | NET_F_HOST_TSO6 |               \
-     NET_F_MRG_RXBUF | NET_F_STATUS | NET_F_CTRL_VQ | NET_F_CTRL_RX | NET_F_CTRL_VLAN |            \
-     NET_F_CTRL_RX_EXTRA | NET_F_GUEST_ANNOUNCE | NET_F_CTRL_MAC_ADDR)
+    (NET_F_CSUM | NET_F_GUEST_CSUM | NET_F_MAC | NET_F_GUEST_TSO4 | NET_F_GUEST_TSO6 |             \
+     NET_F_HOST_TSO4 | NET_F_HOST_TSO6 | NET_F_MRG_RXBUF | NET_F_STATUS | NET_F_CTRL_VQ |          \
+     NET_F_CTRL_RX | NET_F_CTRL_VLAN | NET_F_CTRL_RX_EXTRA | NET_F_GUEST_ANNOUNCE |                \
+     NET_F_CTRL_MAC_ADDR)
 
 /* struct virtio_net_config, 5.1.4 */
 struct net_config {
@@ -90,7 +93,8 @@ struct virtio_net {
     struct net_config config; /* vdev's control lock; mac also receive_lock */
     uint8_t permanent_mac[NET_MAC_LENGTH];
     _Atomic bool paused;
-    bool announce; /* restored: ask the driver to announce itself; control thread */
+    _Atomic unsigned accepted; /* enum net_accepts, as the backend was told */
+    bool announce;             /* restored: ask the driver to announce itself; control thread */
 
     pthread_mutex_t receive_lock;
     uint8_t rx_mode[RX_MODE_COUNT]; /* 0 or 1 */
@@ -183,6 +187,40 @@ static void copy_part(const struct virtq_chain *chain, size_t offset, const stru
     }
 }
 
+/* What of enum net_accepts the driver has negotiated. A segmented frame's checksums are unfinished,
+ * so the one takes the other: 5.1.3.1. */
+static unsigned driver_accepts(const struct virtio_device *vdev)
+{
+    unsigned accepts = 0;
+
+    if (!virtio_has_feature(vdev, NET_F_GUEST_CSUM))
+        return 0;
+    accepts |= NET_ACCEPTS_CSUM;
+    accepts |= virtio_has_feature(vdev, NET_F_GUEST_TSO4) ? NET_ACCEPTS_TSO4 : 0;
+    accepts |= virtio_has_feature(vdev, NET_F_GUEST_TSO6) ? NET_ACCEPTS_TSO6 : 0;
+    return accepts;
+}
+
+/* Can the driver finish the frame? The backend may still have some that were for the one before. */
+static bool can_finish(const struct virtio_device *vdev, const struct net_offload *offload)
+{
+    unsigned needs = offload->flags & NET_OFFLOAD_NEEDS_CSUM ? NET_ACCEPTS_CSUM : 0;
+
+    switch (offload->gso_type) {
+    case NET_GSO_NONE:
+        break;
+    case NET_GSO_TCPV4:
+        needs |= NET_ACCEPTS_TSO4;
+        break;
+    case NET_GSO_TCPV6:
+        needs |= NET_ACCEPTS_TSO6;
+        break;
+    default:
+        return false;
+    }
+    return !(needs & ~driver_accepts(vdev));
+}
+
 enum receive_result { RECEIVED, NO_BUFFER };
 
 /* 5.1.6.4: with NET_F_MRG_RXBUF a frame goes over as many buffers as it needs, and all of them
@@ -195,8 +233,10 @@ static enum receive_result receive_one(struct virtio_net *net, struct virtio_que
     struct virtq_chain first, next;
     size_t done = 0;
 
+    if (!can_finish(queue->vdev, &frame->offload))
+        return RECEIVED; /* it is lost */
     if (virtio_has_feature(queue->vdev, NET_F_GUEST_CSUM))
-        header.offload.flags = frame->offload.flags & NET_OFFLOAD_DATA_VALID;
+        header.offload = frame->offload;
     while (!header.num_buffers || done < frame->length) {
         struct virtq_chain *chain = header.num_buffers ? &next : &first;
         size_t skip = header.num_buffers ? 0 : sizeof(header);
@@ -402,12 +442,19 @@ static void serve_control(struct virtio_net *net, struct virtio_queue *queue)
 
 /* ---- the device ---- */
 
+static void tell_backend(struct virtio_net *net, unsigned accepts)
+{
+    if (atomic_exchange(&net->accepted, accepts) != accepts)
+        net_accept(net->backend, accepts);
+}
+
 static void net_serve(struct virtio_queue *queue)
 {
     struct virtio_net *net = of_vdev(queue->vdev);
 
     switch (queue->index) {
     case QUEUE_RECEIVE:
+        tell_backend(net, driver_accepts(queue->vdev));
         net_receive_ready(net->backend);
         break;
     case QUEUE_TRANSMIT:
@@ -443,6 +490,7 @@ static void net_reset(struct virtio_device *vdev)
     memset(&net->multicast, 0, sizeof(net->multicast));
     memset(net->vlan, 0, sizeof(net->vlan));
     pthread_mutex_unlock(&net->receive_lock);
+    tell_backend(net, 0);
     /* What waited for the buffers of a driver that is gone can be dropped now. */
     net_receive_ready(net->backend);
 }
