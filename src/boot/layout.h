@@ -7,7 +7,8 @@
  *     0x0009fc00  extended BIOS data area, 1 KiB (RAM, reserved)
  *     0x000a0000  VGA window (no RAM)
  *     0x000c0000  option ROMs and firmware: RAM or not as the host bridge's PAM registers say
- *     0x000e0000  direct boot: ACPI tables, then SMBIOS tables at 0xf0000 (RAM, reserved)
+ *     0x000e0000  direct boot: ACPI tables, then SMBIOS tables at 0xf0000, MP table at 0xfe000
+ *                 (RAM, reserved)
  *     0x00100000  RAM up to ram_below_4g
  *     0xb0000000  PCI Express configuration space (ECAM), 256 MiB
  *     0xc0000000  PCI memory window
@@ -32,7 +33,8 @@
 #define LAYOUT_ACPI_BASE LAYOUT_TABLES_BASE
 #define LAYOUT_ACPI_END 0xf0000u
 #define LAYOUT_SMBIOS_BASE 0xf0000u
-#define LAYOUT_SMBIOS_END 0x100000u
+#define LAYOUT_MP_BASE 0xfe000u
+#define LAYOUT_MP_END 0x100000u
 #define LAYOUT_HIGH_BASE 0x100000u
 
 /* Below 4 GiB. */

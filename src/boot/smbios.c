@@ -277,8 +277,9 @@ static void put_chassis(struct writer *writer)
 }
 
 /* One socket with all CPUs, as CPUID says. */
-static void put_processor(struct writer *writer, unsigned cpus)
+static void put_processor(struct writer *writer, const struct board_description *board)
 {
+    const unsigned cpus = board->cpus;
     uint8_t count = cpus < 0xff ? (uint8_t)cpus : 0xff; /* 0xff: see the wider field */
     const struct processor processor = {
         .head = HEAD(4, processor, HANDLE_PROCESSOR),
@@ -286,6 +287,7 @@ static void put_processor(struct writer *writer, unsigned cpus)
         .type = PROCESSOR_CENTRAL,
         .family = PROCESSOR_FAMILY_OTHER,
         .manufacturer = 2,
+        .id = board->cpu_signature | (uint64_t)board->cpu_features << 32,
         .status = PROCESSOR_POPULATED_ENABLED,
         .upgrade = PROCESSOR_UPGRADE_OTHER,
         .cache_handle = {CACHE_UNKNOWN, CACHE_UNKNOWN, CACHE_UNKNOWN},
@@ -393,7 +395,7 @@ static int put_structures(struct writer *writer, const struct board_description 
 
     put_system(writer, board);
     put_chassis(writer);
-    put_processor(writer, board->cpus);
+    put_processor(writer, board);
     put_memory(writer, board->layout);
     put(writer, &boot, STRINGS());
     put(writer, &end, STRINGS());

@@ -4,6 +4,7 @@
 #include <errno.h>
 
 #include "boot/acpi/acpi.h"
+#include "boot/mp_table.h"
 #include "boot/smbios.h"
 
 /* The BIOS data area, as far as kernels look at it (IBM PC AT Technical Reference, section 5). */
@@ -42,6 +43,8 @@ int boot_build_tables(const struct board_description *board, struct memory *mem,
     ret = acpi_build(board, mem, &written.rsdp, err);
     if (!ret)
         ret = smbios_build(board, mem, &written.smbios, err);
+    if (!ret)
+        ret = mp_table_build(board, mem, err);
     if (!ret)
         *tables = written;
     return ret;

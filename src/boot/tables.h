@@ -1,8 +1,9 @@
 /*
  * The tables that firmware leaves in memory for the operating system: ACPI (acpi/), SMBIOS
- * (smbios.c) and the BIOS data area. For direct boot they are written to memory, by the control
- * thread before boot_load(), and again at each guest reset. Firmware is handed the first two, and
- * the memory map, through the firmware configuration device, while the board is built.
+ * (smbios.c), the MP table (mp_table.c) and the BIOS data area. For direct boot they are written to
+ * memory, by the control thread before boot_load(), and again at each guest reset. Firmware is
+ * handed the first two, and the memory map, through the firmware configuration device, while the
+ * board is built.
  */
 #ifndef SILL_BOOT_TABLES_H
 #define SILL_BOOT_TABLES_H
@@ -17,6 +18,7 @@
 struct board_description {
     const struct layout *layout;
     unsigned cpus;
+    uint32_t cpu_signature, cpu_features; /* EAX and EDX of CPUID leaf 1 */
     bool hpet;
     bool i8042;
     bool vga;

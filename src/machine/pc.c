@@ -92,6 +92,7 @@ struct irq_line pc_isa_line(struct pc *pc, unsigned irq)
 
 /* ---- the build steps ---- */
 
+#define CPUID_VERSION 1u
 #define CPUID_ADDRESS_SIZES 0x80000008
 
 /* CPU model and engine VM; how far the CPU can address decides about the layout of memory. */
@@ -113,6 +114,11 @@ static int add_memory_and_engine(struct pc *pc, struct error *err)
 
     pc_uefi_limit_cpuid(pc, &engine.cpuid);
     const struct x86_cpuid_leaf *sizes = x86_cpuid_find(&engine.cpuid, CPUID_ADDRESS_SIZES, 0);
+    const struct x86_cpuid_leaf *version = x86_cpuid_find(&engine.cpuid, CPUID_VERSION, 0);
+    if (version) {
+        pc->cpu_signature = version->eax;
+        pc->cpu_features = version->edx;
+    }
     unsigned phys_bits = sizes ? sizes->eax & 0xff : 36; /* 36: what PAE always could */
     result = layout_init(&pc->layout, config->memory, phys_bits, err);
     if (!result)
@@ -511,6 +517,8 @@ struct board_description pc_describe(struct pc *pc)
     return (struct board_description){
         .layout = &pc->layout,
         .cpus = pc->config.cpus,
+        .cpu_signature = pc->cpu_signature,
+        .cpu_features = pc->cpu_features,
         .hpet = true,
         .i8042 = true,
         .vga = pc_has_vga(pc),

@@ -51,6 +51,7 @@ struct pc_slot {
 struct pc {
     struct pc_config config;
     struct layout layout;
+    uint32_t cpu_signature, cpu_features; /* EAX and EDX of CPUID leaf 1 */
     struct memory memory;
     struct clock *clock;
     struct bus bus;

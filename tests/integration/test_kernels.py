@@ -54,6 +54,23 @@ def test_32_bit_debian_boots_to_a_shell(start, debian32):
     assert power_off(child) == 0
 
 
+@pytest.mark.parametrize("debian32", ["linux-image-686-pae"], indirect=True)
+def test_mp_table_serves_where_acpi_does_not(start, debian32, tmp_path):
+    """Debian's 64-bit kernels cannot read one."""
+    disk = tmp_path / "disk"
+    disk.write_bytes(b"read by interrupts\n" + bytes(1 << 20))
+    child = start(debian32.kernel, "--initrd", debian32.initrd, "--append",
+                  "console=ttyS0 quiet acpi=off pci=nomsi", "--cpus", 2, "--disk", disk)
+    child.expect(PROMPT)
+    assert run_in(child, "nproc") == ["2"]
+    assert run_in(child, "head -n 1 /dev/vda") == ["read by interrupts"]
+    assert run_in(child, "grep -c 'IO-APIC.*fasteoi.*virtio0' /proc/interrupts") == ["1"]
+    assert run_in(child, "dmesg | grep -c 'MPTABLE: OEM ID: SILL'") == ["1"]
+    child.sendline("reboot -f")
+    child.wait()
+    assert child.exitstatus == 2
+
+
 @pytest.mark.parametrize("image, cpus", [("memtest86+x64.bin", 1), ("memtest86+ia32.bin", 2)])
 def test_memory_test_finds_no_error(start, image, cpus):
     """It has no screen and no keyboard but the serial port. Its last test takes minutes; that it has

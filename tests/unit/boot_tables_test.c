@@ -18,6 +18,7 @@
 #include "boot/tables.h"
 #include "boot_fixture.h"
 #include "dev/legacy/acpi_pm.h"
+#include "dev/pci/lpc.h"
 
 static struct boot_fixture fixture;
 static struct board_tables tables;
@@ -399,15 +400,79 @@ static void the_bios_data_area_names_the_ebda(void **state)
 
 #define TEST(function) cmocka_unit_test_setup_teardown(function, setup, teardown)
 
+/* ---- MP table ---- */
+
+static void mp_table_lists_what_there_is(void **state)
+{
+    static const unsigned entry_size[] = {20, 8, 8, 8, 8};
+    unsigned count[5] = {0};
+
+    board.cpus = 3;
+    board.cpu_signature = 0x00a20f10;
+    board.cpu_features = 0x078bfbff;
+    build();
+    const uint8_t *pointer = at(LAYOUT_MP_BASE, 16);
+    assert_memory_equal(pointer, "_MP_", 4);
+    assert_int_equal(pointer[8], 1);
+    assert_int_equal(sum(pointer, 16), 0);
+
+    gpa_t where = get(pointer + 4, 4);
+    const uint8_t *table = at(where, 44);
+    unsigned length = (unsigned)get(table + 4, 2), entries = (unsigned)get(table + 34, 2);
+    assert_memory_equal(table, "PCMP", 4);
+    table = at(where, length);
+    assert_int_equal(sum(table, length), 0);
+    assert_int_equal(get(table + 36, 4), LAYOUT_LAPIC_BASE);
+
+    unsigned used = 44;
+    for (; entries--; used += entry_size[table[used]]) {
+        const uint8_t *entry = table + used;
+        assert_in_range(entry[0], 0, 4);
+        if (entry[0] == 0) {
+            assert_int_equal(entry[1], count[0]);
+            assert_int_equal(entry[3], count[0] ? 1 : 3);
+            assert_int_equal(get(entry + 4, 4), board.cpu_signature);
+        }
+        /* Slot 3, INTB#: PIRQ by the same folding as the LPC bridge's. */
+        if (entry[0] == 3 && entry[4] == 0 && entry[5] == (3 << 2 | 1))
+            assert_int_equal(entry[7], LPC_PIRQ_FIRST_PIN + lpc_pirq(3, 1));
+        count[entry[0]]++;
+    }
+    assert_int_equal(used, length);
+    assert_int_equal(count[0], 3);
+    assert_int_equal(count[1], 2);
+    assert_int_equal(count[2], 1);
+    assert_int_equal(count[3], 15 + 32 * 4);
+    assert_int_equal(count[4], 2);
+}
+
+static void mp_table_has_room_for_all_that_it_can_number(void **state)
+{
+    board.cpus = 300;
+    build();
+    gpa_t where = get(at(LAYOUT_MP_BASE, 16) + 4, 4);
+    unsigned length = (unsigned)get(at(where, 44) + 4, 2);
+    assert_int_equal(sum(at(where, length), length), 0);
+    assert_true(where + length <= LAYOUT_MP_END);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(all_tables_are_listed_twice),           TEST(the_fadt_describes_the_pm_block),
-        TEST(soft_off_is_what_the_pm_block_takes),   TEST(every_cpu_is_listed),
-        TEST(interrupts_are_wired_as_on_the_board),  TEST(ecam_is_where_the_layout_says),
-        TEST(lengths_are_encoded_at_every_boundary), TEST(aml_that_does_not_fit_is_noted),
-        TEST(iasl_understands_every_table),          TEST(smbios_structures_form_one_chain),
-        TEST(a_name_too_long_for_smbios_is_refused), TEST(the_bios_data_area_names_the_ebda),
+        TEST(all_tables_are_listed_twice),
+        TEST(the_fadt_describes_the_pm_block),
+        TEST(soft_off_is_what_the_pm_block_takes),
+        TEST(every_cpu_is_listed),
+        TEST(interrupts_are_wired_as_on_the_board),
+        TEST(ecam_is_where_the_layout_says),
+        TEST(lengths_are_encoded_at_every_boundary),
+        TEST(aml_that_does_not_fit_is_noted),
+        TEST(iasl_understands_every_table),
+        TEST(smbios_structures_form_one_chain),
+        TEST(a_name_too_long_for_smbios_is_refused),
+        TEST(the_bios_data_area_names_the_ebda),
+        TEST(mp_table_lists_what_there_is),
+        TEST(mp_table_has_room_for_all_that_it_can_number),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
