@@ -176,3 +176,24 @@ def test_grub_starts_debian(tmp_path, grub_core, debian, scripted, cpus):
     assert said == ["Virtual Machine", f"cpus: {cpus}"]
     child.wait()
     assert child.exitstatus == 0
+
+
+def test_menu_by_typed_keys(sector, tmp_path):
+    """The second disk, which nothing else would boot."""
+    control = tmp_path / "control"
+    child = spawn("run", "--engine", "dbt", "--quiet", "--memory", "64M", "--device", "debug-exit",
+                  "--control", f"socket:{control}", "--boot", "menu", "--disk", sector("hello"),
+                  "--disk", sector("rom"))
+
+    def wait_for(text):
+        deadline = time.monotonic() + TIMEOUT
+        while text not in sill("ctl", control, "screen-text").stdout:
+            assert child.isalive() and time.monotonic() < deadline
+            time.sleep(0.05)
+
+    wait_for("Press ESC for boot menu")
+    assert sill("ctl", control, "key", "esc").returncode == 0
+    wait_for("2. Virtio disk")
+    sill("ctl", control, "type", "2")  # the run may end before the answer
+    child.wait()
+    assert child.exitstatus == 1 << 1 | 1

@@ -192,6 +192,25 @@ def grub(folder):
     return grub_disc(folder, "grub", "echo GRUB is here\n")
 
 
+GRUB_BOOT_SECTOR = pathlib.Path("/usr/lib/grub/i386-pc/boot.img")
+GRUB_MODULES = ["biosdisk", "echo", "halt", "ls", "minicmd", "normal", "serial", "terminal"]
+
+
+def grub_floppy(folder):
+    """GRUB on a floppy disk of 1440 KiB without a file system: the boot sector, and what it loads."""
+    floppy = folder / "grub-floppy.img"
+    if floppy.exists():
+        return floppy
+    with finished(floppy) as new, tempfile.TemporaryDirectory(dir=folder) as stage:
+        config, core = pathlib.Path(stage) / "grub.cfg", pathlib.Path(stage) / "core.img"
+        config.write_text("serial --unit=0 --speed=115200\nterminal_input serial\n"
+                          "terminal_output serial\nnormal\n")
+        run("grub-mkimage", "-O", "i386-pc", "-c", config, "-p", "/", "-o", core, *GRUB_MODULES)
+        data = GRUB_BOOT_SECTOR.read_bytes() + core.read_bytes()
+        new.write_bytes(data.ljust(1440 << 10, b"\0"))
+    return floppy
+
+
 def memory_test(folder):
     """memtest86+ on the first 64 MiB that it finds."""
     boot = package(folder, "memtest86+", "./boot/*.bin") / "boot"
@@ -237,6 +256,7 @@ MAKERS = {
     "debian-i386": debian_i386,
     "debian-uefi": functools.partial(debian_disk, firmware="uefi"),
     "grub": grub,
+    "grub-floppy": grub_floppy,
     "installer": installer,
     "installer-serial": functools.partial(installer, name="installer-serial",
                                           console="console=ttyS0"),

@@ -1,4 +1,4 @@
-"""What boots from a disc: GRUB, a memory test, Debian's installer, a 32-bit Debian."""
+"""What boots from a disc or a floppy disk: GRUB, a memory test, Debian's installer, a 32-bit Debian."""
 
 import re
 import time
@@ -38,6 +38,22 @@ def test_grub_reaches_its_prompt(start, image, firmware):
     machine.expect_exact({"bios": "pc", "uefi": "efi"}[firmware] + "\r\n")
     machine.sendline("halt")
     assert machine.ends() == 0
+
+
+def test_grub_reaches_its_prompt_from_a_floppy_disk(start, image):
+    machine = start(image("grub-floppy"))
+    machine.expect_exact("grub> ")
+    machine.sendline("ls")
+    machine.expect_exact("(fd0)")
+    machine.sendline("halt")
+    assert machine.ends() == 0
+
+
+def test_uefi_follows_the_boot_order(start, image):
+    """Usually a disk comes first."""
+    machine = start("--firmware", "uefi", "--disk", f"{image('debian-uefi')},readonly=on", "--cdrom",
+                    image("grub"), "--boot", "order=cd,disk")
+    machine.expect_exact("GRUB is here")
 
 
 @pytest.mark.parametrize("firmware", FIRMWARE)

@@ -23,6 +23,7 @@ static const struct {
     unsigned code;
 } names[] = {
     {"esc", 0x01},
+    {"escape", 0x01},
     {"backspace", 0x0e},
     {"tab", 0x0f},
     {"enter", 0x1c},
