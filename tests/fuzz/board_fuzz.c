@@ -1,10 +1,10 @@
 /*
  * Fuzzes the whole board as a guest sees it: the input is a list of port, MMIO and PCI
  * configuration accesses of all sizes, of writes to guest memory (rings, descriptors, command
- * lists) and of resets and pauses, on a board with every kind of device. Nothing a guest does may
- * end the process, and what the board saves afterwards another board takes and saves again to the
- * same bytes. A damaged state another board may refuse; if it takes it, it goes through the same
- * accesses.
+ * lists), of resets and pauses, and of devices that come and go in hot-plug slots, on a board with
+ * every kind of device. Nothing a guest does may end the process, and what the board saves
+ * afterwards another board takes and saves again to the same bytes. A damaged state another board
+ * may refuse; if it takes it, it goes through the same accesses.
  *
  * The engine's vCPUs execute nothing; this file is vCPU and control thread in one.
  */
@@ -30,7 +30,8 @@
 #define PCI_ADDRESS 0xcf8
 #define PCI_DATA 0xcfc
 #define PCI_SLOTS 32
-#define PCI_BARS 6
+#define HOT_SLOTS 2
+#define WINDOW (2 * MIB) /* of a root port */
 #define FIRST_IO 0x1000u
 #define FIRST_MMIO 0xc0000000u
 #define MMIO_END 0xfe000000u
@@ -197,51 +198,79 @@ static void fail(const char *what)
     abort();
 }
 
-static uint32_t config_read(unsigned devfn, unsigned offset)
+/* `function` is bus, device and function number. */
+static uint32_t config_read(unsigned function, unsigned offset)
 {
-    guest->port_write(guest->opaque, PCI_ADDRESS, 4, 0x80000000u | devfn << 8 | offset);
+    guest->port_write(guest->opaque, PCI_ADDRESS, 4, 0x80000000u | function << 8 | offset);
     return guest->port_read(guest->opaque, PCI_DATA, 4);
 }
 
-static void config_write(unsigned devfn, unsigned offset, uint32_t value)
+static void config_write(unsigned function, unsigned offset, uint32_t value)
 {
-    guest->port_write(guest->opaque, PCI_ADDRESS, 4, 0x80000000u | devfn << 8 | offset);
+    guest->port_write(guest->opaque, PCI_ADDRESS, 4, 0x80000000u | function << 8 | offset);
     guest->port_write(guest->opaque, PCI_DATA, 4, value);
 }
 
-/* What firmware does: an address for each BAR, decoding and bus mastering on. */
+/* An address for each of the function's first `bars` BARs. */
+static void place_function(unsigned function, unsigned bars, uint64_t *io, uint64_t *mmio)
+{
+    for (unsigned at = PCI_BAR0; at < PCI_BAR0 + 4 * bars; at += 4) {
+        config_write(function, at, UINT32_MAX);
+        uint32_t probe = config_read(function, at);
+        if (!probe)
+            continue;
+        bool is_io = probe & 1;
+        uint32_t size = ~(probe & (is_io ? ~3u : ~15u)) + 1;
+        if (is_io)
+            size &= 0xffff;
+        uint64_t *next = is_io ? io : mmio;
+        *next = (*next + size - 1) / size * size;
+        config_write(function, at, (uint32_t)*next);
+        if (!is_io && *next < MMIO_END && windows < ARRAY_SIZE(window)) {
+            window[windows].base = *next;
+            window[windows++].size = size;
+        }
+        *next += size;
+        if (!is_io && (probe & 6) == 4) { /* 64 bits: the upper half */
+            at += 4;
+            config_write(function, at, 0);
+        }
+    }
+    config_write(function, PCI_COMMAND, 7);
+}
+
+/* What firmware does: addresses for all there is, bus numbers and windows for root ports, decoding
+ * and bus mastering on. */
 static void place_bars(void)
 {
     uint64_t io = FIRST_IO, mmio = FIRST_MMIO;
+    unsigned bus = 0;
 
     windows = FIXED_WINDOWS;
     for (unsigned devfn = 0; devfn < PCI_SLOTS * 8; devfn++) {
         if (config_read(devfn, 0) == UINT32_MAX)
             continue;
-        for (unsigned at = PCI_BAR0; at < PCI_BAR0 + 4 * PCI_BARS; at += 4) {
-            config_write(devfn, at, UINT32_MAX);
-            uint32_t probe = config_read(devfn, at);
-            if (!probe)
-                continue;
-            bool is_io = probe & 1;
-            uint32_t size = ~(probe & (is_io ? ~3u : ~15u)) + 1;
-            if (is_io)
-                size &= 0xffff;
-            uint64_t *next = is_io ? &io : &mmio;
-            *next = (*next + size - 1) / size * size;
-            config_write(devfn, at, (uint32_t)*next);
-            if (!is_io && *next < MMIO_END && windows < ARRAY_SIZE(window)) {
-                window[windows].base = *next;
-                window[windows++].size = size;
-            }
-            *next += size;
-            if (!is_io && (probe & 6) == 4) { /* 64 bits: the upper half */
-                at += 4;
-                config_write(devfn, at, 0);
-            }
+        if (!(config_read(devfn, PCI_HEADER_TYPE & ~3u) & PCI_HEADER_BRIDGE << 16)) {
+            place_function(devfn, PCI_BAR_COUNT, &io, &mmio);
+            continue;
         }
+        bus++;
+        mmio = (mmio + WINDOW - 1) / WINDOW * WINDOW;
+        uint64_t behind = mmio;
+        mmio += WINDOW;
+        config_write(devfn, PCI_PRIMARY_BUS, bus << 16 | bus << 8);
+        config_write(devfn, PCI_MEMORY_BASE, (uint32_t)((mmio - 1) & 0xfff00000) | behind >> 16);
         config_write(devfn, PCI_COMMAND, 7);
+        if (config_read(bus << 8, 0) != UINT32_MAX)
+            place_function(bus << 8, PCI_BAR_COUNT, &io, &behind);
     }
+}
+
+static bool to_rearrange; /* the guest did something that needs pc_rearrange() */
+
+static void rearrange_asked(void *opaque)
+{
+    to_rearrange = true;
 }
 
 static struct pc_config board_config(unsigned which)
@@ -260,6 +289,8 @@ static struct pc_config board_config(unsigned which)
         .vga = PC_VGA_VIRTIO, /* which has a VGA in it */
         .extras = extras,
         .extra_count = ARRAY_SIZE(extras),
+        .slot_count = HOT_SLOTS,
+        .events = {.rearrange = rearrange_asked},
     };
 }
 
@@ -316,7 +347,7 @@ enum access_kind {
     CONFIG_READ,
     CONFIG_WRITE,
     MEMORY_WRITE,
-    CONTROL, /* pause, reset, damage the state that is saved at the end */
+    CONTROL, /* pause, reset, devices come and go, damage the state that is saved at the end */
     ACCESS_KINDS
 };
 
@@ -332,15 +363,59 @@ static struct access damage[16];
 static unsigned damages;
 static bool damaged; /* it was done, and `pc` is the board that has taken it */
 
+static void fill_slots(struct pc *board)
+{
+    const struct pc_plug plug = {.kind = PC_PLUG_RNG};
+    const char *name;
+    struct error err;
+
+    while (!pc_plug(board, &plug, &name, &err)) {
+    }
+}
+
+/* Takes a device out, or asks for it. */
+static void unplug(unsigned slot, bool force)
+{
+    const char *name;
+    bool leaving;
+    struct error err;
+
+    must(pc_slot(pc, slot, &name, &leaving));
+    if (name && pc_unplug(pc, name, force, &err))
+        must(!force && leaving);
+}
+
+static void rearrange(void)
+{
+    struct error err;
+
+    to_rearrange = false;
+    must(!pc_rearrange(pc, &err));
+}
+
+#define PAUSE_ONLY 6
+
 static void control(unsigned what)
 {
     struct error err;
 
     pc_pause(pc);
-    if (what % 4 == 0) {
+    switch (what % 8) {
+    case 0:
+        fill_slots(pc);
         must(!pc_reset(pc, &err));
         place_bars();
+        break;
+    case 4:
+        fill_slots(pc);
+        break;
+    case 2:
+    case 3:
+        unplug(what / 8 % HOT_SLOTS, what % 8 == 3);
+        break;
     }
+    if (to_rearrange)
+        rearrange();
     pc_resume(pc);
 }
 
@@ -350,6 +425,7 @@ static void run_access(const struct access *access)
     unsigned port_size = size > 4 ? 4 : size;
     unsigned in = access->where % windows;
     uint64_t mmio = window[in].base + access->offset % window[in].size;
+    unsigned function = (access->offset >> 8) % (HOT_SLOTS + 1) << 8 | access->where;
 
     switch ((enum access_kind)(access->kind % ACCESS_KINDS)) {
     case PORT_READ:
@@ -365,10 +441,10 @@ static void run_access(const struct access *access)
         guest->mmio_write(guest->opaque, mmio, size, access->value);
         break;
     case CONFIG_READ:
-        config_read(access->where, access->offset & 0xfc);
+        config_read(function, access->offset & 0xfc);
         break;
     case CONFIG_WRITE:
-        config_write(access->where, access->offset & 0xfc, access->value);
+        config_write(function, access->offset & 0xfc, access->value);
         break;
     case MEMORY_WRITE:
         must(!memory_write(pc_memory(pc), DMA_AREA + access->offset % (DMA_AREA_SIZE - 4),
@@ -383,6 +459,9 @@ static void run_access(const struct access *access)
     case ACCESS_KINDS:
         break;
     }
+    /* No vCPU runs on while this waits. */
+    if (to_rearrange)
+        control(PAUSE_ONLY);
 }
 
 static void run_accesses(const uint8_t *data, size_t size)
@@ -436,6 +515,21 @@ static void compare(const struct state_buffer *first, const struct state_buffer 
     }
 }
 
+/* What is in no slot of the board's is in none of the other's. */
+static void plug_as_in_board(struct pc *other)
+{
+    const char *here, *there;
+    bool leaving;
+    struct error err;
+
+    fill_slots(other);
+    for (unsigned i = 0; pc_slot(pc, i, &here, &leaving); i++) {
+        must(pc_slot(other, i, &there, &leaving));
+        if (!here)
+            must(!pc_unplug(other, there, true, &err));
+    }
+}
+
 /* The board paused: what it saves, another takes and saves again. */
 static void check_state(void)
 {
@@ -444,7 +538,9 @@ static void check_state(void)
     struct error err = {{0}};
     struct pc *other;
 
-    must(!pc_new(&other, &config, &err) && !pc_reset(other, &err));
+    must(!pc_new(&other, &config, &err));
+    plug_as_in_board(other);
+    must(!pc_reset(other, &err));
     must(!pc_save_devices(pc, &first));
     if (pc_restore_devices(other, &first, &err)) {
         fprintf(stderr, "%s\n", err.text);
@@ -488,7 +584,9 @@ static void check_damaged_state(const uint8_t *data, size_t size)
     struct pc *sound = pc, *other;
     struct error err = {{0}};
 
-    must(!pc_new(&other, &config, &err) && !pc_reset(other, &err));
+    must(!pc_new(&other, &config, &err));
+    plug_as_in_board(other);
+    must(!pc_reset(other, &err));
     must(!pc_save_devices(pc, &saved));
     for (unsigned i = 0; i < damages; i++)
         do_damage(&saved, &damage[i]);
