@@ -9,12 +9,18 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "dev/pci/pci_internal.h"
 
 #define VENDOR_RED_HAT 0x1b36
 #define DEVICE_ROOT_PORT 0x000c
 #define BRIDGE_CLASS 0x060400
+
+/* The capability with resource reservations; the field for ports has 8 bytes. */
+#define RESERVE_LENGTH 32
+#define RESERVE_TYPE 1
+#define RESERVE_IO 8
 
 struct root_port {
     struct pci_device pci;
@@ -303,6 +309,20 @@ static void init_express(struct root_port *port)
     pci_set16(mask, PCI_EXPRESS_ROOT_CONTROL, PCI_EXPRESS_ROOT_CONTROL_BITS);
 }
 
+/*
+ * What firmware shall keep free for the slot (QEMU, docs/pcie_pci_bridge.txt): no ports, which
+ * would not do for many slots, and of the rest what it thinks right.
+ */
+static void init_reservation(struct pci_device *pci)
+{
+    uint8_t *cap = &pci->config[pci_add_capability(pci, PCI_CAP_VENDOR, RESERVE_LENGTH)];
+
+    cap[2] = RESERVE_LENGTH;
+    cap[3] = RESERVE_TYPE;
+    memset(cap + 4, 0xff, RESERVE_LENGTH - 4);
+    memset(cap + RESERVE_IO, 0, 8);
+}
+
 int root_port_new(struct root_port **out, const struct root_port_config *config, struct error *err)
 {
     static const struct pci_ident ident = {
@@ -322,6 +342,7 @@ int root_port_new(struct root_port **out, const struct root_port_config *config,
     pci_bridge_init(&port->pci, &port->secondary);
     init_express(port);
     pci_add_msi(&port->pci, 1);
+    init_reservation(&port->pci);
     int result = pci_device_attach(&port->pci, PCI_DEVFN_AUTO, err);
     if (result) {
         port_destroy(&port->pci.dev);
