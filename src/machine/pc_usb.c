@@ -23,16 +23,8 @@ static int find_controller(struct pc *pc, struct error *err)
     return result;
 }
 
-static int add(struct pc *pc, int (*create)(struct usb_device **, const char *, struct input *),
-               const char *name, struct error *err)
+static int plug(struct pc *pc, struct usb_device *usb, struct error *err)
 {
-    struct usb_device *usb;
-
-    int result = find_controller(pc, err);
-    if (result)
-        return result;
-    if (create(&usb, name, pc->input))
-        return pc_out_of_memory(err);
     pc_add_device(pc, &usb->dev);
     return xhci_plug(pc->xhci, usb, err);
 }
@@ -40,11 +32,22 @@ static int add(struct pc *pc, int (*create)(struct usb_device **, const char *, 
 int pc_add_usb_tablet(struct pc *pc, const struct pc_extra *extra, const char *name,
                       struct error *err)
 {
-    return add(pc, usb_tablet_new, name, err);
+    struct usb_device *usb;
+
+    int result = find_controller(pc, err);
+    if (result)
+        return result;
+    return usb_tablet_new(&usb, name, pc->input) ? pc_out_of_memory(err) : plug(pc, usb, err);
 }
 
 int pc_add_usb_keyboard(struct pc *pc, const struct pc_extra *extra, const char *name,
                         struct error *err)
 {
-    return add(pc, usb_keyboard_new, name, err);
+    struct usb_device *usb;
+
+    int result = find_controller(pc, err);
+    if (result)
+        return result;
+    return usb_keyboard_new(&usb, name, pc->input, pc->clock) ? pc_out_of_memory(err)
+                                                              : plug(pc, usb, err);
 }

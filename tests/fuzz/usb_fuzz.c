@@ -174,7 +174,7 @@ static void board_init(struct board *board)
     const struct xhci_config config = {"usb", &board->pci, DEVFN, board->clock};
     must(!xhci_new(&board->xhci, &config, NULL));
     must(!usb_tablet_new(&board->tablet, "tablet", board->input));
-    must(!usb_keyboard_new(&board->keyboard, "keyboard", board->input));
+    must(!usb_keyboard_new(&board->keyboard, "keyboard", board->input, board->clock));
     must(!xhci_plug(board->xhci, board->tablet, NULL));
     must(!xhci_plug(board->xhci, board->keyboard, NULL));
     must(!xhci_device(board->xhci)->ops->start(xhci_device(board->xhci), NULL));

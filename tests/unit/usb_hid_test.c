@@ -12,6 +12,7 @@
 #define QUEUE 16
 
 static struct input *hub;
+static struct clock *vm_clock;
 static struct usb_device *tablet, *keyboard;
 static bool listens;
 static unsigned wakes;
@@ -53,8 +54,9 @@ static enum usb_result order(struct usb_device *usb, uint8_t type, uint8_t reque
 static int setup(void **state)
 {
     hub = input_new();
+    assert_int_equal(clock_new_manual(&vm_clock), 0);
     assert_int_equal(usb_tablet_new(&tablet, "tablet", hub), 0);
-    assert_int_equal(usb_keyboard_new(&keyboard, "keyboard", hub), 0);
+    assert_int_equal(usb_keyboard_new(&keyboard, "keyboard", hub, vm_clock), 0);
     tablet->port = keyboard->port = &port;
     listens = true;
     wakes = 0;
@@ -68,6 +70,7 @@ static int teardown(void **state)
     tablet->dev.ops->destroy(&tablet->dev);
     keyboard->dev.ops->destroy(&keyboard->dev);
     input_free(hub);
+    clock_free(vm_clock);
     return 0;
 }
 
@@ -304,6 +307,39 @@ static void seventh_key_rolls_over(void **state)
     expect_report(keyboard, six, 8);
 }
 
+static void keys_that_stay_down_are_told_at_the_idle_rate(void **state)
+{
+    static const uint8_t a[8] = {0, 0, 0x04}, none[8] = {0};
+
+    input_key(hub, 0x1e, true);
+    expect_report(keyboard, a, 8);
+    clock_advance(vm_clock, NS_PER_SEC);
+    expect_nothing(keyboard); /* the rate is 0 */
+    input_key(hub, 0x1e, false);
+    expect_report(keyboard, none, 8);
+
+    assert_int_equal(order(keyboard, 0x21, 0x0a, 0x0800, 0), USB_OK); /* SET_IDLE: 32 ms */
+    input_key(hub, 0x1e, true);
+    expect_report(keyboard, a, 8);
+    for (unsigned i = 0; i < 3; i++) {
+        wakes = 0;
+        clock_advance(vm_clock, 31999999);
+        expect_nothing(keyboard);
+        clock_advance(vm_clock, 1);
+        assert_int_equal(wakes, 1);
+        expect_report(keyboard, a, 8);
+    }
+    clock_advance(vm_clock, NS_PER_SEC); /* nobody takes it */
+    expect_report(keyboard, a, 8);
+    expect_nothing(keyboard);
+    input_key(hub, 0x1e, false);
+    expect_report(keyboard, none, 8);
+    wakes = 0;
+    clock_advance(vm_clock, NS_PER_SEC);
+    assert_int_equal(wakes, 0);
+    expect_nothing(keyboard);
+}
+
 static void unused_devices_get_nothing(void **state)
 {
     listens = false;
@@ -343,6 +379,7 @@ int main(void)
         T(full_queue_keeps_what_holds_in_the_end),
         T(keys_and_modifiers),
         T(seventh_key_rolls_over),
+        T(keys_that_stay_down_are_told_at_the_idle_rate),
         T(unused_devices_get_nothing),
         T(state_is_saved_and_restored),
     };

@@ -98,7 +98,7 @@ static inline void x_init(struct xhci_rig *rig)
     const struct xhci_config config = {"usb", rig->pci.pci, RIG_DEVFN, rig->clock};
     assert_int_equal(xhci_new(&rig->xhci, &config, NULL), 0);
     assert_int_equal(usb_tablet_new(&rig->tablet, "tablet", rig->input), 0);
-    assert_int_equal(usb_keyboard_new(&rig->keyboard, "keyboard", rig->input), 0);
+    assert_int_equal(usb_keyboard_new(&rig->keyboard, "keyboard", rig->input, rig->clock), 0);
     assert_int_equal(xhci_plug(rig->xhci, rig->tablet, NULL), 0);
     assert_int_equal(xhci_plug(rig->xhci, rig->keyboard, NULL), 0);
     rig_start(&rig->pci, xhci_device(rig->xhci));

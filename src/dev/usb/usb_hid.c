@@ -195,7 +195,6 @@ static enum usb_result answer(uint8_t *data, unsigned *length, const void *bytes
     return USB_OK;
 }
 
-/* The idle rate is kept and nothing is repeated: what has not changed is told once. */
 static enum usb_result hid_request(struct usb_device *usb, const struct usb_setup *setup,
                                    uint8_t *data, unsigned *length)
 {

@@ -12,6 +12,7 @@
 #define HID_ENDPOINT 1
 #define HID_REPORT_MAX 8
 #define HID_QUEUE 16
+#define HID_IDLE_UNIT_NS 4000000u
 #define HID_CONFIGURATION_LENGTH 34 /* configuration, interface, HID, endpoint */
 
 /* 4.3: interfaces that firmware understands without their report descriptors */
@@ -45,7 +46,7 @@ struct hid {
     uint8_t report[HID_QUEUE][HID_REPORT_MAX]; /* those that wait, the oldest at `head` */
     uint8_t head, count;
     uint8_t now[HID_REPORT_MAX]; /* the latest */
-    uint8_t idle;
+    uint8_t idle; /* 7.2.4, in units of HID_IDLE_UNIT_NS; 0: changes alone are told */
     uint8_t report_protocol;
     uint8_t output; /* the latest output report: a keyboard's lights */
 };

@@ -4,6 +4,9 @@
  *
  *     byte   0            1       2-7
  *            modifiers    0       the keys that are down, up to six
+ *
+ * Drivers repeat keys themselves. Firmware lets the idle rate (7.2.4) remind it: a report is told
+ * again when so much time has passed. That is done while keys are down, which is when it matters.
  */
 #include "dev/usb/usb_input.h"
 
@@ -23,6 +26,9 @@
 
 struct usb_keyboard {
     struct hid hid;
+    struct timer reminder;
+
+    /* hid.usb.lock */
     uint8_t down[USAGES / 8]; /* bit per usage */
 };
 
@@ -117,6 +123,38 @@ static bool is_down(const struct usb_keyboard *keyboard, unsigned usage)
     return keyboard->down[usage / 8] >> usage % 8 & 1;
 }
 
+static bool any_down(const struct usb_keyboard *keyboard)
+{
+    for (size_t i = 0; i < sizeof(keyboard->down); i++) {
+        if (keyboard->down[i])
+            return true;
+    }
+    return false;
+}
+
+static void set_reminder(struct usb_keyboard *keyboard)
+{
+    struct timer *timer = &keyboard->reminder;
+
+    if (keyboard->hid.idle && any_down(keyboard))
+        timer_set(timer, clock_now(timer->clock) + keyboard->hid.idle * HID_IDLE_UNIT_NS);
+    else
+        timer_cancel(timer);
+}
+
+/* The clock's thread. Who has not taken the last report needs no other. */
+static void remind(void *opaque)
+{
+    struct usb_keyboard *keyboard = opaque;
+
+    pthread_mutex_lock(&keyboard->hid.usb.lock);
+    if (keyboard->hid.idle && any_down(keyboard) && !hid_last(&keyboard->hid))
+        hid_push(&keyboard->hid, keyboard->hid.now);
+    set_reminder(keyboard);
+    pthread_mutex_unlock(&keyboard->hid.usb.lock);
+    hid_wake(&keyboard->hid);
+}
+
 static void queue_keys(struct usb_keyboard *keyboard)
 {
     uint8_t report[REPORT_LENGTH] = {keyboard->down[USAGE_LEFT_CONTROL / 8]};
@@ -129,6 +167,7 @@ static void queue_keys(struct usb_keyboard *keyboard)
     if (count > KEYS)
         memset(report + FIRST_KEY, USAGE_ROLL_OVER, KEYS);
     hid_push(&keyboard->hid, report);
+    set_reminder(keyboard);
 }
 
 static void press(struct usb_keyboard *keyboard, unsigned usage, bool down)
@@ -170,6 +209,7 @@ static void keyboard_bus_reset(struct usb_device *usb)
     struct usb_keyboard *keyboard = CONTAINER_OF(usb, struct usb_keyboard, hid.usb);
 
     memset(keyboard->down, 0, sizeof(keyboard->down));
+    set_reminder(keyboard);
 }
 
 static void keyboard_reset(struct device *dev)
@@ -181,6 +221,7 @@ static void keyboard_destroy(struct device *dev)
 {
     struct usb_keyboard *keyboard = of_device(dev);
 
+    timer_cancel_sync(&keyboard->reminder);
     hid_done(&keyboard->hid);
     free(keyboard);
 }
@@ -188,8 +229,11 @@ static void keyboard_destroy(struct device *dev)
 static int keyboard_post_load(void *object, struct error *err)
 {
     struct usb_keyboard *keyboard = object;
+    int result = hid_check(&keyboard->hid, err);
 
-    return hid_check(&keyboard->hid, err);
+    if (!result)
+        set_reminder(keyboard);
+    return result;
 }
 
 static const struct state_field keyboard_fields[] = {
@@ -225,12 +269,14 @@ static const struct hid_model keyboard_model = {
     .reset = keyboard_bus_reset,
 };
 
-int usb_keyboard_new(struct usb_device **out, const char *name, struct input *input)
+int usb_keyboard_new(struct usb_device **out, const char *name, struct input *input,
+                     struct clock *clock)
 {
     struct usb_keyboard *keyboard = calloc(1, sizeof(*keyboard));
 
     if (!keyboard)
         return -ENOMEM;
+    timer_init(&keyboard->reminder, clock, remind, keyboard);
     hid_init(&keyboard->hid, name, &keyboard_model, input, keyboard);
     *out = &keyboard->hid.usb;
     return 0;
