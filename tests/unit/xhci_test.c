@@ -545,6 +545,44 @@ static void input_goes_to_who_is_listened_to(void **state)
     assert_false(x_event_waits(&rig));
 }
 
+#define MOVES 2000
+
+static void *move(void *unused)
+{
+    for (unsigned i = 1; i <= MOVES; i++)
+        input_place(rig.input, i, i, 0, i % 2 ? INPUT_LEFT : 0);
+    return NULL;
+}
+
+/* While the guest rings, looks at registers and the VM pauses. */
+static void input_comes_on_a_thread_of_its_own(void **state)
+{
+    unsigned slot = x_address(&rig, 1), events = 0;
+    pthread_t thread;
+
+    x_configure(&rig, slot);
+    for (unsigned i = 0; i < X_RING_TRBS - 2; i++)
+        x_put(&rig, &rig.ring[slot][3], X_BUFFER + 8 * i, 6, TRB_NORMAL << TRB_TYPE_SHIFT);
+    x_put(&rig, &rig.ring[slot][3], X_BUFFER + 8 * (X_RING_TRBS - 2), 6,
+          TRB_NORMAL << TRB_TYPE_SHIFT | TRB_INTERRUPT);
+    x_write(&rig, XHCI_DOORBELLS + 4 * slot, 3);
+    assert_int_equal(pthread_create(&thread, NULL, move, NULL), 0);
+    for (unsigned i = 0; i < MOVES / 10; i++) {
+        x_write(&rig, XHCI_DOORBELLS + 4 * slot, 3);
+        x_read(&rig, x_portsc(1));
+        controller()->ops->pause(controller());
+        controller()->ops->resume(controller());
+    }
+    pthread_join(thread, NULL);
+    /* Each buffer has another report. */
+    for (unsigned i = 1; i < X_RING_TRBS - 1; i++)
+        assert_int_not_equal(guest_get(&rig.pci.mem, X_BUFFER + 8 * i, 6),
+                             guest_get(&rig.pci.mem, X_BUFFER + 8 * (i - 1), 6));
+    for (; x_event_waits(&rig); events++)
+        assert_int_equal(x_event(&rig).code, CODE_SUCCESS);
+    assert_int_equal(events, 1);
+}
+
 /* ---- life ---- */
 
 static void nothing_moves_while_paused_or_off_the_bus(void **state)
@@ -782,6 +820,7 @@ int main(void)
         R(interrupts_are_moderated),
         T(wire_is_held_until_acknowledged),
         R(input_goes_to_who_is_listened_to),
+        R(input_comes_on_a_thread_of_its_own),
         R(nothing_moves_while_paused_or_off_the_bus),
         R(reset_takes_everything_back),
         R(transfer_that_waits_outlives_save_and_restore),
