@@ -178,15 +178,17 @@ void ata_job_plain_io(struct ata_job *job)
         job->io = (struct block_request){.op = BLOCK_FLUSH};
 }
 
-/* The registers name the sector where it ended: ACS-3, 6.2.8. */
-static void medium_failed(struct ata_job *job, int result)
+/* The registers name the sector where it ended: ACS-3, 6.2.8. One that cannot be written is "not
+ * found", as the error outputs of the write commands have it; "aborted" would tell drivers that the
+ * drive does not know the command. */
+static void medium_failed(struct ata_job *job)
 {
     if (job->packet) {
         atapi_fail(job, SENSE_MEDIUM_ERROR, 0x11, 0); /* unrecovered read error */
         return;
     }
     job->regs.lba = (job->offset + job->done) / ATA_SECTOR;
-    ata_job_fail(job, result == -EROFS || job->write ? ATA_ERROR_ABRT : ATA_ERROR_UNC);
+    ata_job_fail(job, job->write ? ATA_ERROR_IDNF : ATA_ERROR_UNC);
 }
 
 void ata_job_io_done(struct ata_job *job, int result)
@@ -201,7 +203,7 @@ void ata_job_io_done(struct ata_job *job, int result)
         return;
     }
     if (result) {
-        medium_failed(job, result);
+        medium_failed(job);
         return;
     }
     job->done += job->current;
