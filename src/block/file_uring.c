@@ -57,17 +57,19 @@ static void prepare(struct file_uring *u, struct block_request *request)
     io_uring_sqe_set_data(sqe, request);
 }
 
-/* Hands what was prepared to the kernel; `lock` is held. It can only refuse for a lack of memory
- * that passes. */
+/* Hands what was prepared to the kernel; `lock` is held. It only refuses, or leaves some, for a
+ * lack of memory that passes. */
 static void submit_prepared(struct file_uring *u)
 {
     const struct timespec pause = {.tv_nsec = 1000000};
     bool logged = false;
-    int ret;
 
-    while ((ret = io_uring_submit(&u->ring)) < 0) {
-        if (ret != -EINTR && !logged)
-            log_warn("io_uring: cannot submit: %s; trying again", strerror(-ret));
+    while (io_uring_sq_ready(&u->ring)) {
+        int ret = io_uring_submit(&u->ring);
+        if (ret > 0 || ret == -EINTR)
+            continue;
+        if (!logged)
+            log_warn("io_uring: cannot submit: %s; trying again", strerror(ret ? -ret : ENOMEM));
         logged = true;
         nanosleep(&pause, NULL);
     }
