@@ -137,6 +137,33 @@ static void command_that_waited_goes_on_after_a_restore(void **state)
     demolish(&one);
 }
 
+/* The host reads ahead, and a disk's heads move, best when requests come as the guest gave them. */
+static void queued_commands_keep_their_order(void **state)
+{
+    build(&one);
+    start_port(&one, 0);
+    for (unsigned slot = 0; slot < 4; slot++) {
+        const uint8_t fis[FIS_SIZE] = {FIS_H2D,
+                                       FIS_H2D_COMMAND,
+                                       0x60,
+                                       1,
+                                       (uint8_t)slot,
+                                       [7] = ATA_DEVICE_LBA,
+                                       [12] = (uint8_t)(slot << 3)};
+        prepare_read(&one, slot, 0);
+        rig_write(&one.rig, TABLE(slot), fis, sizeof(fis));
+    }
+    set(&one, port_register(0, PORT_SACT), 0xf);
+    set(&one, port_register(0, PORT_CI), 0xf);
+    /* In turn: slot 0 had its, and comes last. */
+    for (unsigned i = 0; i < 4; i++) {
+        assert_int_equal(one.medium.first->offset, (i + 1) % 4 * ATA_SECTOR);
+        held_release(&one.medium, 0);
+    }
+    assert_int_equal(get(&one, port_register(0, PORT_SACT)), 0);
+    demolish(&one);
+}
+
 static void *reset_main(void *opaque)
 {
     set(opaque, HBA_GHC, GHC_RESET);
@@ -175,6 +202,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(command_that_waited_goes_on_after_a_pause),
         cmocka_unit_test(command_that_waited_goes_on_after_a_restore),
+        cmocka_unit_test(queued_commands_keep_their_order),
         cmocka_unit_test(controller_reset_leaves_nothing_under_way),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -4,6 +4,7 @@
 void ata_queue_init(struct ata_queue *queue, pthread_mutex_t *lock)
 {
     *queue = (struct ata_queue){.lock = lock};
+    queue->tail = &queue->batch;
     pthread_cond_init(&queue->idle, NULL);
 }
 
@@ -14,8 +15,9 @@ void ata_queue_done(struct ata_queue *queue)
 
 void ata_queue_add(struct ata_queue *queue, struct block_request *request)
 {
-    request->next = queue->batch;
-    queue->batch = request;
+    request->next = NULL;
+    *queue->tail = request;
+    queue->tail = &request->next;
     queue->in_flight++;
 }
 
@@ -39,6 +41,7 @@ void ata_queue_submit(struct ata_queue *queue, struct block_device *medium)
     while (queue->batch) {
         struct block_request *batch = queue->batch;
         queue->batch = NULL;
+        queue->tail = &queue->batch;
         pthread_mutex_unlock(queue->lock);
         block_submit(medium, batch);
         pthread_mutex_lock(queue->lock);

@@ -17,8 +17,9 @@ struct ata_queue {
     pthread_mutex_t *lock; /* the controller's */
     pthread_cond_t idle;
     struct block_request *batch; /* to be submitted */
-    unsigned in_flight;          /* they and those that were */
-    unsigned held;               /* so many wait for the end of all; nothing new may start */
+    struct block_request **tail;
+    unsigned in_flight; /* they and those that were */
+    unsigned held;      /* so many wait for the end of all; nothing new may start */
     bool submitting;
 };
 
