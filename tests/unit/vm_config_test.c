@@ -127,6 +127,34 @@ static void test_single_devices_stay_single(void **state)
     assert_int_equal(config_check(&config, NULL), 0);
 }
 
+static void test_viewer_of_any_system_gets_a_tablet(void **state)
+{
+    const struct vm_config shown = {.vnc = {.kind = VNC_TCP}};
+    struct vm_config config = shown;
+
+    config_add_defaults(&config);
+    assert_int_equal(config.device_count, 1);
+    assert_int_equal(config.devices[0].extra.kind, PC_USB_TABLET);
+    config_add_defaults(&config); /* there is one */
+    assert_int_equal(config.device_count, 1);
+
+    config = shown;
+    config.vnc.kind = VNC_NONE;
+    config_add_defaults(&config);
+    config.vnc.kind = VNC_UNIX;
+    config.board.kernel = "vmlinuz";
+    config_add_defaults(&config);
+    config.board.kernel = NULL;
+    config.board.vga = PC_VGA_NONE;
+    config_add_defaults(&config);
+    assert_int_equal(config.device_count, 0);
+
+    config = shown;
+    config.device_count = PC_MAX_EXTRAS; /* there is no room */
+    config_add_defaults(&config);
+    assert_int_equal(config.device_count, PC_MAX_EXTRAS);
+}
+
 static void check_escape(const char *typed, const char *meant, bool leaves)
 {
     /* Whole, and byte by byte. */
@@ -168,6 +196,7 @@ int main(void)
         cmocka_unit_test(test_consoles),
         cmocka_unit_test(test_one_user_of_the_terminal),
         cmocka_unit_test(test_single_devices_stay_single),
+        cmocka_unit_test(test_viewer_of_any_system_gets_a_tablet),
         cmocka_unit_test(test_escape_key),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

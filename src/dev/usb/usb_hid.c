@@ -45,14 +45,15 @@ enum report_type { REPORT_INPUT = 1, REPORT_OUTPUT = 2 };
 static void describe(struct hid *hid)
 {
     const struct hid_model *model = hid->model;
+    /* USB 2.0, table 9-8 */
     const uint8_t device[] = {
         USB_DEVICE_DESCRIPTOR_LENGTH,
         USB_DESCRIPTOR_DEVICE,
         LOW(USB_VERSION),
         HIGH(USB_VERSION),
+        0, /* class, subclass and protocol are the interface's */
         0,
         0,
-        0, /* the class is the interface's */
         ENDPOINT_ZERO_PACKET,
         LOW(VENDOR),
         HIGH(VENDOR),
@@ -66,41 +67,42 @@ static void describe(struct hid *hid)
         1, /* configuration */
     };
     const uint8_t configuration[] = {
+        /* table 9-10 */
         9,
         USB_DESCRIPTOR_CONFIGURATION,
         HID_CONFIGURATION_LENGTH,
-        0,
+        0, /* the length's upper byte */
         1, /* interface */
-        1, /* its value */
-        0,
+        1, /* what SET_CONFIGURATION calls it */
+        0, /* it has no name */
         BUS_POWERED,
         POWER_2_MA,
-        /* interface 0 with one endpoint */
+        /* table 9-12 */
         9,
         USB_DESCRIPTOR_INTERFACE,
-        0,
-        0,
-        1,
+        0, /* its number */
+        0, /* its only setting */
+        1, /* endpoint */
         CLASS_HID,
         model->protocol ? SUBCLASS_BOOT : 0,
         (uint8_t)model->protocol,
-        0,
-        /* HID, with one more descriptor: of no country */
+        0, /* it has no name */
+        /* HID, 6.2.1 */
         HID_DESCRIPTOR_LENGTH,
         DESCRIPTOR_HID,
         LOW(HID_VERSION),
         HIGH(HID_VERSION),
-        0,
-        1,
+        0, /* made for no country */
+        1, /* more descriptor */
         DESCRIPTOR_REPORT,
         (uint8_t)LOW(model->report_descriptor_length),
         (uint8_t)HIGH(model->report_descriptor_length),
-        /* endpoint */
+        /* table 9-13 */
         7,
         USB_DESCRIPTOR_ENDPOINT,
         USB_TYPE_IN | HID_ENDPOINT,
         INTERRUPT_ENDPOINT,
-        HID_REPORT_MAX,
+        HID_REPORT_MAX, /* bytes a packet */
         0,
         (uint8_t)model->interval,
     };

@@ -22,40 +22,42 @@ enum { BYTE_BUTTONS, BYTE_X, BYTE_Y = 3, BYTE_WHEEL = 5, REPORT_LENGTH };
 
 /* 6.2.2: each item is a byte of tag, kind and size, and its data. */
 static const uint8_t report_descriptor[] = {
-    0x05, 0x01,                   /* usage page: generic desktop */
-    0x09, 0x02,                   /* usage: mouse */
-    0xa1, 0x01,                   /* collection: application */
-    0x09, 0x01,                   /*   usage: pointer */
-    0xa1, 0x00,                   /*   collection: physical */
-    0x05, 0x09,                   /*     usage page: buttons */
-    0x19, 0x01,                   /*     first usage: button 1 */
-    0x29, 0x03,                   /*     last usage: button 3 */
-    0x15, 0x00,                   /*     logical minimum 0 */
-    0x25, 0x01,                   /*     logical maximum 1 */
-    0x95, 0x03,                   /*     three of them */
-    0x75, 0x01,                   /*     of one bit */
-    0x81, 0x02,                   /*     input: data, variable, absolute */
-    0x95, 0x01,                   /*     one */
-    0x75, 0x05,                   /*     of five bits */
-    0x81, 0x01,                   /*     input: constant */
-    0x05, 0x01,                   /*     usage page: generic desktop */
-    0x09, 0x30,                   /*     usage: X */
-    0x09, 0x31,                   /*     usage: Y */
-    0x15, 0x00,                   /*     logical minimum 0 */
-    0x26, 0xff, 0x7f,             /* logical maximum INPUT_POSITION_MAX */
-    0x35, 0x00,                   /*     physical minimum and maximum: the same */
-    0x46, 0xff, 0x7f, 0x75, 0x10, /*     16 bits */
-    0x95, 0x02,                   /*     two of them */
-    0x81, 0x02,                   /*     input: data, variable, absolute */
-    0x09, 0x38,                   /*     usage: wheel */
-    0x15, 0x81,                   /*     logical minimum -WHEEL_MAX */
-    0x25, 0x7f,                   /*     logical maximum WHEEL_MAX */
-    0x35, 0x00,                   /*     physical minimum and maximum: undefined */
-    0x45, 0x00, 0x75, 0x08,       /*     8 bits */
-    0x95, 0x01,                   /*     one */
-    0x81, 0x06,                   /*     input: data, variable, relative */
-    0xc0,                         /*   end */
-    0xc0,                         /* end */
+    0x05, 0x01,       /* usage page: generic desktop */
+    0x09, 0x02,       /* usage: mouse */
+    0xa1, 0x01,       /* collection: application */
+    0x09, 0x01,       /*   usage: pointer */
+    0xa1, 0x00,       /*   collection: physical */
+    0x05, 0x09,       /*     usage page: buttons */
+    0x19, 0x01,       /*     first usage: button 1 */
+    0x29, 0x03,       /*     last usage: button 3 */
+    0x15, 0x00,       /*     logical minimum 0 */
+    0x25, 0x01,       /*     logical maximum 1 */
+    0x95, 0x03,       /*     three of them */
+    0x75, 0x01,       /*     of one bit */
+    0x81, 0x02,       /*     input: data, variable, absolute */
+    0x95, 0x01,       /*     one */
+    0x75, 0x05,       /*     of five bits */
+    0x81, 0x01,       /*     input: constant */
+    0x05, 0x01,       /*     usage page: generic desktop */
+    0x09, 0x30,       /*     usage: X */
+    0x09, 0x31,       /*     usage: Y */
+    0x15, 0x00,       /*     logical minimum 0 */
+    0x26, 0xff, 0x7f, /*     logical maximum INPUT_POSITION_MAX */
+    0x35, 0x00,       /*     physical minimum: the same */
+    0x46, 0xff, 0x7f, /*     physical maximum */
+    0x75, 0x10,       /*     16 bits */
+    0x95, 0x02,       /*     two of them */
+    0x81, 0x02,       /*     input: data, variable, absolute */
+    0x09, 0x38,       /*     usage: wheel */
+    0x15, 0x81,       /*     logical minimum -WHEEL_MAX */
+    0x25, 0x7f,       /*     logical maximum WHEEL_MAX */
+    0x35, 0x00,       /*     physical minimum: undefined */
+    0x45, 0x00,       /*     physical maximum */
+    0x75, 0x08,       /*     8 bits */
+    0x95, 0x01,       /*     one */
+    0x81, 0x06,       /*     input: data, variable, relative */
+    0xc0,             /*   end */
+    0xc0,             /* end */
 };
 
 static int clamp_wheel(int wheel)
@@ -63,7 +65,7 @@ static int clamp_wheel(int wheel)
     return wheel > WHEEL_MAX ? WHEEL_MAX : wheel < -WHEEL_MAX ? -WHEEL_MAX : wheel;
 }
 
-/* What has no room in the last report any more, hid_push() knows to put there. */
+/* Adds to the last report where that loses nothing, else queues another. */
 static void queue_place(struct hid *hid, unsigned x, unsigned y, int wheel, uint8_t buttons)
 {
     uint8_t report[REPORT_LENGTH] = {

@@ -275,6 +275,8 @@ static enum completion execute(struct xhci *xhci, const struct xhci_trb *trb, un
     case TRB_ENABLE_SLOT:
         return enable_slot(xhci, number);
     }
+    if (trb_type(trb) < TRB_DISABLE_SLOT || trb_type(trb) > TRB_RESET_DEVICE)
+        return CODE_TRB_ERROR; /* optional, or no command */
     if (!enabled_slot(xhci, slot_number(trb)))
         return CODE_SLOT_NOT_ENABLED;
     *number = slot_number(trb);
@@ -291,10 +293,8 @@ static enum completion execute(struct xhci *xhci, const struct xhci_trb *trb, un
     case TRB_STOP_ENDPOINT:
     case TRB_SET_DEQUEUE:
         return endpoint_command(xhci, *number, trb);
-    case TRB_RESET_DEVICE:
-        return reset_device(xhci, *number);
     }
-    return CODE_TRB_ERROR;
+    return reset_device(xhci, *number);
 }
 
 static void complete(struct xhci *xhci, gpa_t trb, enum completion code, unsigned slot)
