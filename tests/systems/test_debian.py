@@ -52,3 +52,28 @@ def test_debian_keeps_what_is_written_over_a_power_down(start, copy, name):
     assert run_in(machine, "cat ~/kept") == ["kept"]
     machine.sendline("poweroff")
     assert machine.ends() == 0
+
+
+@pytest.mark.parametrize("kind", ["debian-bios", "debian-uefi"])
+def test_devices_are_plugged_in_and_pulled_out(start, copy, tmp_path, kind):
+    """In slots that the firmware has found and kept room for."""
+    disk = tmp_path / "hot.img"
+    disk.write_bytes(b"found".ljust(8 << 20, b"\0"))
+    machine = start("--disk", copy(kind), "--pci-slots", "3", "--cpus", "2")
+    log_in(machine)
+    run_in(machine, "dmesg -n 1")
+    wait = "until {}; do sleep 0.5; done".format
+
+    assert machine.ctl("device_add", "disk", disk) == "device: disk1\n"
+    run_in(machine, wait("[ -b /dev/vdb ]"))
+    assert run_in(machine, "head -c 5 /dev/vdb; echo") == ["found"]
+    for _ in range(2):
+        assert machine.ctl("device_add", "net", "user,model=e1000e", "nic") == "device: nic\n"
+        run_in(machine, wait("ip -4 route show default | grep -q 10.0.2.2"))
+        # Pulled out without a word, and put in again.
+        assert machine.ctl("device_del", "nic", "force") == ""
+        run_in(machine, wait("[ ! -d /sys/bus/pci/drivers/e1000e/0000* ]"))
+    assert machine.ctl("device_del", "disk1") == ""
+    run_in(machine, wait("[ ! -b /dev/vdb ]"))
+    machine.sendline("poweroff")
+    assert machine.ends() == 0
