@@ -166,16 +166,17 @@ enum pc_plug_kind { PC_PLUG_DISK, PC_PLUG_NET, PC_PLUG_RNG };
 
 struct pc_plug {
     enum pc_plug_kind kind;
+    unsigned slot;                    /* from 1 on; 0: the next one that is empty */
     const char *name;                 /* NULL: the first free one of "disk0", "disk1", ... */
     const struct block_options *disk; /* PC_PLUG_DISK; virtio only */
     const struct net_options *net;    /* PC_PLUG_NET */
 };
 
 /*
- * Puts a device into the first empty slot, where it is used at once if the board has not been
- * started, else when the guest finds it. `*name` is valid for as long as it is there. Sentences
- * for: no slots, none empty, a name that is taken or none, and what can be wrong with its files.
- * While paused or before pc_start(), vCPUs stopped.
+ * Puts a device into an empty slot, where it is used at once if the board has not been started,
+ * else when the guest finds it. `*name` is valid for as long as it is there. Sentences for: a slot
+ * that is taken or not there, none that is empty, a name that is taken or none, and what can be
+ * wrong with its files. While paused or before pc_start(), vCPUs stopped.
  */
 SILL_CHECKED int pc_plug(struct pc *pc, const struct pc_plug *plug, const char **name,
                          struct error *err);

@@ -90,22 +90,40 @@ static void choose_name(const struct pc *pc, enum pc_plug_kind kind, char name[P
 
 /* ---- in ---- */
 
-static struct pc_slot *find_empty(struct pc *pc, struct error *err)
+static struct pc_slot *no_slot(const struct pc *pc, unsigned wanted, struct error *err)
 {
-    for (unsigned i = 0; i < pc->config.slot_count; i++) {
-        if (!pc->slot[i].device)
-            return &pc->slot[i];
-    }
-    if (pc->config.slot_count)
-        error_set(err, -ENOSPC,
-                  "all %u PCI slots are taken: the option --pci-slots gives a VM up "
-                  "to %d",
-                  pc->config.slot_count, PC_MAX_SLOTS);
-    else
+    unsigned count = pc->config.slot_count;
+
+    if (!count)
         error_set(err, -ENOSPC,
                   "the VM has no PCI slots for devices that come later: the option --pci-slots N "
                   "gives it some");
+    else if (wanted > count)
+        error_set(err, -ENOENT, "there is no PCI slot %u: the VM has %u", wanted, count);
+    else if (wanted)
+        error_set(err, -ENOSPC, "PCI slot %u is taken by %s", wanted, pc->slot[wanted - 1].name);
+    else
+        error_set(err, -ENOSPC,
+                  "all %u PCI slots are taken: the option --pci-slots gives a VM up to %d", count,
+                  PC_MAX_SLOTS);
     return NULL;
+}
+
+/* Slots take turns: a guest's driver may need time, or worse, after a device was pulled out. */
+static struct pc_slot *find_empty(struct pc *pc, unsigned wanted, struct error *err)
+{
+    unsigned count = pc->config.slot_count;
+
+    if (wanted > count)
+        return no_slot(pc, wanted, err);
+    for (unsigned i = 0; i < (wanted ? 1 : count); i++) {
+        unsigned index = wanted ? wanted - 1 : (pc->next_slot + i) % count;
+        if (pc->slot[index].device)
+            continue;
+        pc->next_slot = index + 1;
+        return &pc->slot[index];
+    }
+    return no_slot(pc, wanted, err);
 }
 
 static int new_device(struct pc *pc, const struct pc_slot *slot, const struct pc_plug *plug,
@@ -133,7 +151,7 @@ static int new_device(struct pc *pc, const struct pc_slot *slot, const struct pc
 int pc_plug(struct pc *pc, const struct pc_plug *plug, const char **name, struct error *err)
 {
     bool started = pc->started > 0;
-    struct pc_slot *slot = find_empty(pc, err);
+    struct pc_slot *slot = find_empty(pc, plug->slot, err);
     struct device *device;
 
     if (!slot)

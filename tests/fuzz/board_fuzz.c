@@ -515,18 +515,17 @@ static void compare(const struct state_buffer *first, const struct state_buffer 
     }
 }
 
-/* What is in no slot of the board's is in none of the other's. */
+/* A board takes the state only of one with the same devices in the same slots. */
 static void plug_as_in_board(struct pc *other)
 {
-    const char *here, *there;
+    struct pc_plug plug = {.kind = PC_PLUG_RNG};
+    const char *name;
     bool leaving;
     struct error err;
 
-    fill_slots(other);
-    for (unsigned i = 0; pc_slot(pc, i, &here, &leaving); i++) {
-        must(pc_slot(other, i, &there, &leaving));
-        if (!here)
-            must(!pc_unplug(other, there, true, &err));
+    while (pc_slot(pc, plug.slot++, &name, &leaving)) {
+        if (name)
+            must(!pc_plug(other, &plug, &name, &err));
     }
 }
 

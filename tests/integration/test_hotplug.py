@@ -144,8 +144,12 @@ def test_nonsense_is_refused_with_a_sentence(guest, disk, tmp_path):
             ({"kind": "net", "options": "nowhere"}, "nowhere"),
             ({"kind": "rng", "options": "x"}, "rng takes no options"),
             ({"kind": "sound"}, "there is no kind 'sound'"),
+            ({"kind": "rng", "slot": 1}, "PCI slot 1 is taken by data"),
+            ({"kind": "rng", "slot": 3}, "there is no PCI slot 3: the VM has 2"),
+            ({"kind": "rng", "slot": "x"}, "a slot is a number"),
             ({}, "needs the string 'kind'")):
-        arguments = {key: str(value) for key, value in arguments.items()}
+        if "options" in arguments:
+            arguments["options"] = str(arguments["options"])
         answer = control("device_add", **arguments)
         assert not answer["ok"] and complaint in answer["error"], answer
     control.add("rng")

@@ -17,6 +17,17 @@ static int take_string(const char **out, json_t *request, const char *key, bool 
                                        : error_set(err, -EINVAL, "it needs the string '%s'", key);
 }
 
+static int take_slot(unsigned *out, json_t *request, struct error *err)
+{
+    json_t *value = json_object_get(request, "slot");
+    json_int_t slot = json_integer_value(value);
+
+    if (value && (slot < 1 || slot > PC_MAX_SLOTS))
+        return error_set(err, -EINVAL, "a slot is a number from 1 to %d", PC_MAX_SLOTS);
+    *out = (unsigned)slot;
+    return 0;
+}
+
 /* What the options of each kind of device say, and where. */
 struct options {
     struct block_options disk;
@@ -55,6 +66,8 @@ int plug_device_add(struct control *control, json_t *request, json_t *reply, str
         result = take_string(&text, request, "options", false, err);
     if (!result)
         result = take_string(&plug.name, request, "name", false, err);
+    if (!result)
+        result = take_slot(&plug.slot, request, err);
     if (!result)
         result = parse(&plug, &options, kind, text, err);
     if (!result)
