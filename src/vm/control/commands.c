@@ -10,8 +10,7 @@
 #include "vm/control/screenshot.h"
 #include "vm/vm.h"
 
-/* The string that a command needs. */
-static int take_string(const char **out, json_t *request, const char *key, struct error *err)
+int command_string(const char **out, json_t *request, const char *key, struct error *err)
 {
     *out = json_string_value(json_object_get(request, key));
     return *out ? 0 : error_set(err, -EINVAL, "it needs the string '%s'", key);
@@ -89,7 +88,7 @@ static int run_screenshot(struct control *control, json_t *request, json_t *repl
                           struct error *err)
 {
     const char *file;
-    int result = take_string(&file, request, "file", err);
+    int result = command_string(&file, request, "file", err);
 
     return result ? result : screenshot_write(pc_display(vm_get_board(control->vm)), file, err);
 }
@@ -117,7 +116,7 @@ static int change_medium(struct control *control, json_t *request, const char *f
     bool force = json_is_true(json_object_get(request, "force"));
     struct block_options options;
     const char *drive;
-    int result = take_string(&drive, request, "drive", err);
+    int result = command_string(&drive, request, "drive", err);
 
     if (!result && file)
         result = block_parse_cdrom_options(&options, file, err);
@@ -134,7 +133,7 @@ static int run_eject(struct control *control, json_t *request, json_t *reply, st
 static int run_change(struct control *control, json_t *request, json_t *reply, struct error *err)
 {
     const char *file;
-    int result = take_string(&file, request, "file", err);
+    int result = command_string(&file, request, "file", err);
 
     return result ? result : change_medium(control, request, file, err);
 }
@@ -156,7 +155,7 @@ static int run_type(struct control *control, json_t *request, json_t *reply, str
     int result = check_typist(control, err);
 
     if (!result)
-        result = take_string(&text, request, "text", err);
+        result = command_string(&text, request, "text", err);
     if (!result)
         result = typist_text(&control->typist, text, err);
     return result ? result : CONTROL_LATER;
@@ -168,7 +167,7 @@ static int run_key(struct control *control, json_t *request, json_t *reply, stru
     int result = check_typist(control, err);
 
     if (!result)
-        result = take_string(&key, request, "key", err);
+        result = command_string(&key, request, "key", err);
     if (!result)
         result = typist_keys(&control->typist, key, err);
     return result ? result : CONTROL_LATER;
@@ -178,7 +177,7 @@ static int run_point(struct control *control, json_t *request, json_t *reply, st
 {
     struct pc *board = vm_get_board(control->vm);
     const char *to;
-    int result = take_string(&to, request, "to", err);
+    int result = command_string(&to, request, "to", err);
 
     if (!result && vm_get_state(control->vm) != VM_RUNNING)
         result = error_set(err, -EAGAIN, "the VM is %s and its pointer does not move",

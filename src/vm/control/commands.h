@@ -35,4 +35,8 @@ struct command {
 /* NULL: there is none of that name. */
 const struct command *command_find(const char *name);
 
+/* The string that a command needs; -EINVAL with a sentence. */
+SILL_CHECKED int command_string(const char **out, json_t *request, const char *key,
+                                struct error *err);
+
 #endif

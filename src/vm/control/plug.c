@@ -6,15 +6,11 @@
 
 #include "vm/vm.h"
 
-/* A string of the request's; NULL when it is not there, -EINVAL when it is something else. */
-static int take_string(const char **out, json_t *request, const char *key, bool needed,
-                       struct error *err)
+/* A string that may be missing, and is NULL then. */
+static int optional_string(const char **out, json_t *request, const char *key, struct error *err)
 {
-    json_t *value = json_object_get(request, key);
-
-    *out = json_string_value(value);
-    return *out || (!value && !needed) ? 0
-                                       : error_set(err, -EINVAL, "it needs the string '%s'", key);
+    *out = NULL;
+    return json_object_get(request, key) ? command_string(out, request, key, err) : 0;
 }
 
 static int take_slot(unsigned *out, json_t *request, struct error *err)
@@ -61,11 +57,11 @@ int plug_device_add(struct control *control, json_t *request, json_t *reply, str
     struct options options;
     struct pc_plug plug = {0};
 
-    int result = take_string(&kind, request, "kind", true, err);
+    int result = command_string(&kind, request, "kind", err);
     if (!result)
-        result = take_string(&text, request, "options", false, err);
+        result = optional_string(&text, request, "options", err);
     if (!result)
-        result = take_string(&plug.name, request, "name", false, err);
+        result = optional_string(&plug.name, request, "name", err);
     if (!result)
         result = take_slot(&plug.slot, request, err);
     if (!result)
@@ -82,7 +78,7 @@ int plug_device_del(struct control *control, json_t *request, json_t *reply, str
 {
     bool force = json_is_true(json_object_get(request, "force"));
     const char *name;
-    int result = take_string(&name, request, "device", true, err);
+    int result = command_string(&name, request, "device", err);
 
     return result ? result : vm_unplug(control->vm, name, force, err);
 }
