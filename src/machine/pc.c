@@ -276,6 +276,8 @@ static int add_chipset_ports(struct pc *pc, struct error *err)
     if (acpi_pm_new(&pc->acpi_pm, &pm))
         return pc_out_of_memory(err);
     pc_add_device(pc, acpi_pm_device(pc->acpi_pm));
+    struct irq_line alarm = acpi_pm_rtc_input(pc->acpi_pm);
+    mc146818_connect_alarm(pc->rtc, &alarm);
     return acpi_pm_attach(pc->acpi_pm, &pc->bus, err);
 }
 

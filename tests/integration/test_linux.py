@@ -4,6 +4,7 @@ import hashlib
 import random
 import re
 import subprocess
+import time
 
 import pytest
 
@@ -230,3 +231,16 @@ def test_boots_in_a_row(debian, scripted):
         done = boot(debian, initrd, "--cpus", 2)
         assert done.returncode == 0, f"boot {number}: {done.stdout}"
         assert guest_lines(done) == ["2"], f"boot {number}"
+
+
+@pytest.mark.parametrize("append", ["", "hpet=disable"])
+def test_alarm_of_the_clock_rings(shell, append):
+    """Through the power management block, as Linux has it on newer machines with an HPET, or by the
+    clock's own interrupt. Linux forgets an alarm that has rung."""
+    child = shell(append=append)
+    run_in(child, "cd /sys/class/rtc/rtc0; echo +2 >wakealarm")
+    deadline = time.monotonic() + BOOT_TIMEOUT
+    while run_in(child, "cat wakealarm"):
+        assert time.monotonic() < deadline
+    run_in(child, "cd")
+    assert run_in(child, "grep -c 'alarm_IRQ.*no' /proc/driver/rtc") == ["1"]

@@ -109,6 +109,24 @@ static void the_power_button_raises_the_sci_until_cleared(void **state)
     assert_int_equal(inb(&f->rig, ACPI_PM_SMI_CMD), ACPI_PM_CMD_DISABLE);
 }
 
+static void the_clock_s_alarm_raises_the_sci_when_it_begins(void **state)
+{
+    struct fixture *f = *state;
+    struct irq_line alarm = acpi_pm_rtc_input(f->pm);
+
+    outw(&f->rig, PM1_CNT, 1);
+    outw(&f->rig, PM1_EN, 0x400);
+    irq_line_set(&alarm, true);
+    assert_true(f->rig.level[SCI]);
+    outw(&f->rig, PM1_STS, 0x400);
+    assert_false(f->rig.level[SCI]);
+    irq_line_set(&alarm, true);
+    assert_false(f->rig.level[SCI]);
+    irq_line_set(&alarm, false);
+    irq_line_set(&alarm, true);
+    assert_int_equal(inw(&f->rig, PM1_STS), 0x400);
+}
+
 static void general_purpose_events(void **state)
 {
     struct fixture *f = *state;
@@ -209,6 +227,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(the_timer_counts_at_its_rate, setup, teardown),
         cmocka_unit_test_setup_teardown(the_timer_s_carry_raises_the_sci, setup, teardown),
+        cmocka_unit_test_setup_teardown(the_clock_s_alarm_raises_the_sci_when_it_begins, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(the_power_button_raises_the_sci_until_cleared, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(general_purpose_events, setup, teardown),

@@ -7,6 +7,7 @@
 
 #define IRQ 8
 #define NMI_MASK 30
+#define ALARM_WIRE 31
 #define NS_PER_MS 1000000ull
 
 #define PERIODIC 0x40
@@ -40,6 +41,8 @@ static int setup(void **state)
     config.irq = rig_line(&f->rig, IRQ);
     config.nmi_mask = rig_line(&f->rig, NMI_MASK);
     assert_int_equal(mc146818_new(&f->rtc, &config), 0);
+    struct irq_line alarm = rig_line(&f->rig, ALARM_WIRE);
+    mc146818_connect_alarm(f->rtc, &alarm);
     assert_int_equal(mc146818_attach(f->rtc, &f->rig.bus, NULL), 0);
     *state = f;
     return 0;
@@ -206,7 +209,9 @@ static void the_alarm_rings_when_all_three_match(void **state)
     assert_false(f->rig.level[IRQ]);
     clock_advance(f->rig.clock, 1 * NS_PER_SEC);
     assert_true(f->rig.level[IRQ]);
+    assert_true(f->rig.level[ALARM_WIRE]);
     assert_int_equal(get(f, 0x0c), 0x80 | ALARM | UPDATE);
+    assert_false(f->rig.level[ALARM_WIRE]);
     /* "Don't care" hours and minutes: once a minute. */
     put(f, 5, 0xff);
     put(f, 3, 0xc0);

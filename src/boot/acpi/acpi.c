@@ -186,7 +186,6 @@ struct fadt {
 #define FADT_WBINVD (1u << 0)
 #define FADT_PROC_C1 (1u << 2)
 #define FADT_NO_SLEEP_BUTTON (1u << 5)
-#define FADT_RTC_NOT_FIXED (1u << 6)
 #define FADT_TMR_VAL_EXT (1u << 8)
 #define FADT_RESET_REG_SUP (1u << 10)
 #define BOOT_LEGACY_DEVICES (1u << 0)
@@ -253,8 +252,8 @@ static void put_fadt(struct builder *builder, const struct board_description *bo
         .century = CMOS_CENTURY,
         .boot_architecture =
             BOOT_LEGACY_DEVICES | (board->i8042 ? BOOT_8042 : 0) | (board->vga ? 0 : BOOT_NO_VGA),
-        .flags = FADT_WBINVD | FADT_PROC_C1 | FADT_NO_SLEEP_BUTTON | FADT_RTC_NOT_FIXED |
-                 FADT_TMR_VAL_EXT | FADT_RESET_REG_SUP,
+        .flags = FADT_WBINVD | FADT_PROC_C1 | FADT_NO_SLEEP_BUTTON | FADT_TMR_VAL_EXT |
+                 FADT_RESET_REG_SUP,
         .reset_register = port(ACPI_PM_RESET_PORT, 1, 1),
         .reset_value = RESET_VALUE,
         .minor_version = FADT_MINOR_VERSION,

@@ -70,6 +70,7 @@ struct acpi_pm {
     struct timer carry_timer;
 
     pthread_mutex_t lock; /* a device lock in the order of bus/irq.h; guards all below */
+    bool rtc_alarm;       /* the clock's wire; not saved, for the clock drives it again */
     uint16_t pm1_status, pm1_enable;
     uint32_t pm1_control;
     uint64_t gpe_status, gpe_enable;
@@ -125,6 +126,24 @@ void acpi_pm_power_button(struct acpi_pm *pm)
     pm->pm1_status |= PM1_POWER_BUTTON;
     update_sci(pm);
     pthread_mutex_unlock(&pm->lock);
+}
+
+/* The status is of the alarm's beginning: software may clear it before it quiets the clock. */
+static void set_rtc_alarm(void *opaque, unsigned input, bool level)
+{
+    struct acpi_pm *pm = opaque;
+
+    pthread_mutex_lock(&pm->lock);
+    if (level && !pm->rtc_alarm)
+        pm->pm1_status |= PM1_RTC;
+    pm->rtc_alarm = level;
+    update_sci(pm);
+    pthread_mutex_unlock(&pm->lock);
+}
+
+struct irq_line acpi_pm_rtc_input(struct acpi_pm *pm)
+{
+    return (struct irq_line){.set = set_rtc_alarm, .opaque = pm};
 }
 
 void acpi_pm_raise_gpe(struct acpi_pm *pm, unsigned number)

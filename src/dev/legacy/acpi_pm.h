@@ -53,6 +53,8 @@ struct region *acpi_pm_reset_region(struct acpi_pm *pm);
 
 /* Somebody pressed the power button. Any thread. */
 void acpi_pm_power_button(struct acpi_pm *pm);
+/* Where the clock's alarms arrive (RTC_STS). */
+struct irq_line acpi_pm_rtc_input(struct acpi_pm *pm);
 /* General-purpose event `number` happened (0 to ACPI_PM_GPE_COUNT - 1). Any thread. */
 void acpi_pm_raise_gpe(struct acpi_pm *pm, unsigned number);
 

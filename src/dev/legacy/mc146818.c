@@ -87,7 +87,7 @@ struct mc146818 {
     struct device device;
     struct region region;
     struct clock *clock;
-    struct irq_line irq, nmi_mask;
+    struct irq_line irq, alarm, nmi_mask;
     int64_t (*utc_now)(void *opaque);
     void *utc_opaque;
     struct timer timer; /* the next enabled interrupt */
@@ -283,7 +283,10 @@ static void schedule(struct mc146818 *rtc)
 
 static void update_irq(struct mc146818 *rtc)
 {
-    irq_line_set(&rtc->irq, rtc->memory[REG_C] & rtc->memory[REG_B] & INTERRUPTS);
+    uint8_t asking = rtc->memory[REG_C] & rtc->memory[REG_B] & INTERRUPTS;
+
+    irq_line_set(&rtc->irq, asking);
+    irq_line_set(&rtc->alarm, asking & INTERRUPT_ALARM);
 }
 
 static void timer_fire(void *opaque)
@@ -400,6 +403,11 @@ static enum bus_result cmos_write(void *opaque, uint64_t offset, unsigned size, 
 }
 
 static const struct region_ops cmos_ops = {.read = cmos_read, .write = cmos_write, .max_size = 1};
+
+void mc146818_connect_alarm(struct mc146818 *rtc, const struct irq_line *alarm)
+{
+    rtc->alarm = *alarm;
+}
 
 void mc146818_set_byte(struct mc146818 *rtc, uint8_t index, uint8_t value)
 {

@@ -28,6 +28,10 @@ SILL_CHECKED int mc146818_new(struct mc146818 **out, const struct mc146818_confi
 SILL_CHECKED int mc146818_attach(struct mc146818 *rtc, struct bus *bus, struct error *err);
 struct device *mc146818_device(struct mc146818 *rtc);
 
+/* A wire that is high while an alarm asks for an interrupt, besides that interrupt. While the board
+ * is built. */
+void mc146818_connect_alarm(struct mc146818 *rtc, const struct irq_line *alarm);
+
 /* Sets byte `index`, 0x0e to 0x7f, of the memory (boot order, CPU count). Control thread. */
 void mc146818_set_byte(struct mc146818 *rtc, uint8_t index, uint8_t value);
 /* Fills in how firmware learns the memory sizes: `below` 4 GiB (from address 0 on) and `above` it,
