@@ -21,6 +21,7 @@ struct board_description {
     uint32_t cpu_signature, cpu_features; /* EAX and EDX of CPUID leaf 1 */
     bool hpet;
     bool i8042;
+    bool floppy; /* the controller */
     bool vga;
     bool serial;      /* COM1 */
     bool pvpanic;     /* at port 0x505 */

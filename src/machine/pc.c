@@ -523,6 +523,7 @@ struct board_description pc_describe(struct pc *pc)
         .cpu_features = pc->cpu_features,
         .hpet = true,
         .i8042 = true,
+        .floppy = pc->config.floppy_count > 0,
         .vga = pc_has_vga(pc),
         .serial = true,
         .pvpanic = has_extra(pc, PC_PVPANIC),

@@ -167,6 +167,21 @@ static void soft_off_is_what_the_pm_block_takes(void **state)
     assert_non_null(memmem(at(dsdt, length), length, s5, sizeof(s5)));
 }
 
+static void devices_are_there_when_the_board_has_them(void **state)
+{
+    /* AML: Name (FDCS, Zero), Name (FDCS, 0x0F) */
+    static const uint8_t absent[] = {0x08, 'F', 'D', 'C', 'S', 0},
+                         present[] = {0x08, 'F', 'D', 'C', 'S', 0x0a, 0x0f};
+
+    build();
+    const uint8_t *ssdt = find("SSDT");
+    assert_non_null(memmem(ssdt, get(ssdt + 4, 4), absent, sizeof(absent)));
+    board.floppy = true;
+    build();
+    ssdt = find("SSDT");
+    assert_non_null(memmem(ssdt, get(ssdt + 4, 4), present, sizeof(present)));
+}
+
 /* Counts the MADT's entries of `type`; the last of them goes to `*last` (the table itself when
  * there is none). */
 static unsigned madt_count(uint8_t type, const uint8_t **last)
@@ -462,6 +477,7 @@ int main(void)
         TEST(all_tables_are_listed_twice),
         TEST(the_fadt_describes_the_pm_block),
         TEST(soft_off_is_what_the_pm_block_takes),
+        TEST(devices_are_there_when_the_board_has_them),
         TEST(every_cpu_is_listed),
         TEST(interrupts_are_wired_as_on_the_board),
         TEST(ecam_is_where_the_layout_says),

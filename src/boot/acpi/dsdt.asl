@@ -9,6 +9,7 @@ DefinitionBlock ("dsdt.aml", "DSDT", 2, "SILL", "SILLDSDT", 1)
     /* 0xF where the device is present, 0 where not: what _STA returns. */
     External (\HPTS, IntObj)
     External (\KBDS, IntObj)
+    External (\FDCS, IntObj)
     External (\COMS, IntObj)
     External (\PVPS, IntObj)
 
@@ -103,6 +104,22 @@ DefinitionBlock ("dsdt.aml", "DSDT", 2, "SILL", "SILLDSDT", 1)
                     Name (_CRS, ResourceTemplate ()
                     {
                         IRQNoFlags () { 12 }
+                    })
+                }
+
+                Device (FDC0)
+                {
+                    Name (_HID, EisaId ("PNP0700"))
+                    Method (_STA)
+                    {
+                        Return (FDCS)
+                    }
+                    Name (_CRS, ResourceTemplate ()
+                    {
+                        IO (Decode16, 0x3F0, 0x3F0, 1, 6)
+                        IO (Decode16, 0x3F7, 0x3F7, 1, 1)
+                        IRQNoFlags () { 6 }
+                        DMA (Compatibility, NotBusMaster, Transfer8) { 2 }
                     })
                 }
 

@@ -122,6 +122,7 @@ void acpi_write_ssdt(struct aml *aml, const struct board_description *board)
 {
     write_status(aml, "HPTS", board->hpet);
     write_status(aml, "KBDS", board->i8042);
+    write_status(aml, "FDCS", board->floppy);
     write_status(aml, "COMS", board->serial);
     write_status(aml, "PVPS", board->pvpanic);
     size_t root = aml_open_scope(aml, "\\_SB_.PCI0");
