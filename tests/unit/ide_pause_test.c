@@ -2,6 +2,8 @@
 #include "held_medium.h"
 #include "storage_rig.h"
 
+#include <errno.h>
+
 #include "dev/storage/ide_internal.h"
 
 #define COUNT 0x1f2
@@ -14,7 +16,8 @@
 #define TABLE 0x2000u
 #define BUFFER 0x20000u
 #define SECTORS 200
-#define PIECE 256u /* bytes; a round moves DMA_LIST_MAX of them */
+#define TABLE_ENTRIES 8192 /* 64 KiB of them */
+#define PIECE 256u         /* bytes; a round moves DMA_LIST_MAX of them */
 
 struct machine {
     struct storage_rig rig;
@@ -126,11 +129,31 @@ static void transfer_goes_on_after_a_restore(void **state)
     demolish(&one);
 }
 
+/* From an odd place, pieces of a byte make rounds that never hold a sector, and never end. */
+static void place_that_no_table_leads_to_is_refused(void **state)
+{
+    static const struct dma_cursor places[] = {{3, 1}, {TABLE_ENTRIES + 1, 0}};
+    struct state_buffer saved;
+    struct error err;
+
+    pause_between_rounds(&one);
+    build(&two);
+    for (size_t i = 0; i < ARRAY_SIZE(places); i++) {
+        one.ide->channel[0].cursor = places[i];
+        rig_save(device(&one), &saved);
+        assert_int_equal(state_load(&saved, device(&two)->ops->state, two.ide, &err), -EBADMSG);
+        state_buffer_done(&saved);
+    }
+    demolish(&two);
+    demolish(&one);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(transfer_goes_on_after_a_pause),
         cmocka_unit_test(transfer_goes_on_after_a_restore),
+        cmocka_unit_test(place_that_no_table_leads_to_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

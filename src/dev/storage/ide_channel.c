@@ -508,7 +508,7 @@ bool ide_channel_valid(struct ide_channel *channel)
         return data && job->stage == ATA_STAGE_MEDIUM && job->write &&
                job->protocol == ATA_PROTOCOL_PIO && channel->filled == next_chunk(job);
     case IDE_DMA:
-        return job->protocol == ATA_PROTOCOL_DMA &&
+        return ide_dma_valid(channel) && job->protocol == ATA_PROTOCOL_DMA &&
                (job->stage == ATA_STAGE_MEDIUM || job->stage == ATA_STAGE_DATA_IN ||
                 job->stage == ATA_STAGE_DATA_OUT);
     default:

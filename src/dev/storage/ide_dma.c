@@ -49,6 +49,13 @@ static void restart_table(struct ide_channel *channel)
     channel->table_entries = TABLE_BYTES / PRD_SIZE;
 }
 
+/* All lengths are even, and so is what was used of one; dma_list.c relies on it to get on. */
+bool ide_dma_valid(const struct ide_channel *channel)
+{
+    return channel->table_entries <= TABLE_BYTES / PRD_SIZE &&
+           channel->cursor.entry <= channel->table_entries && !(channel->cursor.offset & 1);
+}
+
 /* The drive goes on waiting where the table is too short, until software resets it. False: nothing
  * can be moved, for that reason or another. */
 static bool gather(struct ide_channel *channel, uint32_t wanted)

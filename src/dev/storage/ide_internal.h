@@ -93,5 +93,7 @@ void ide_dma_run(struct ide_channel *channel);
 /* The drive asks for an interrupt, or the job is over. */
 void ide_dma_interrupt(struct ide_channel *channel);
 void ide_dma_finished(struct ide_channel *channel);
+/* May a saved bus master be at this place in its table? */
+bool ide_dma_valid(const struct ide_channel *channel);
 
 #endif
