@@ -97,6 +97,7 @@ static void reset(struct board *board)
     for (size_t i = 0; i < ARRAY_SIZE(devices); i++) {
         devices[i]->ops->pause(devices[i]);
         devices[i]->ops->reset(devices[i]);
+        devices[i]->ops->resume(devices[i]);
     }
     pci_config_write(&board->pci, AHCI_DEVFN, PCI_BAR0 + 4 * AHCI_BAR, 4, ABAR);
     pci_config_write(&board->pci, IDE_DEVFN, PCI_BAR0 + 4 * MASTER_BAR, 4, MASTER);
@@ -153,6 +154,7 @@ static void save_and_restore(struct device *dev)
     must(!state_load(&first, dev->ops->state, dev->state_object, &err));
     must(!state_save(&second, dev->ops->state, dev->state_object));
     must(first.length == second.length && !memcmp(first.data, second.data, first.length));
+    dev->ops->resume(dev);
     state_buffer_done(&first);
     state_buffer_done(&second);
 }

@@ -23,15 +23,20 @@ static struct device *device(struct machine *m)
     return ahci_device(m->ahci);
 }
 
-static void build(struct machine *m)
+static void build_with(struct machine *m, enum ata_kind kind)
 {
     rig_init(&m->rig);
     struct ahci_config config = {"ahci", &m->rig.pci, AHCI_DEVFN};
-    struct ata_drive_config disk = {
-        .kind = ATA_DISK, .medium = held_init(&m->medium, RIG_SECTORS), .sata = true};
+    struct ata_drive_config drive = {
+        .kind = kind, .medium = held_init(&m->medium, RIG_SECTORS), .sata = true};
     assert_int_equal(ahci_new(&m->ahci, &config, NULL), 0);
-    assert_int_equal(ahci_add_drive(m->ahci, 0, &disk), 0);
+    assert_int_equal(ahci_add_drive(m->ahci, 0, &drive), 0);
     device(m)->ops->reset(device(m));
+}
+
+static void build(struct machine *m)
+{
+    build_with(m, ATA_DISK);
 }
 
 static void demolish(struct machine *m)
@@ -69,17 +74,32 @@ static void start_port(struct machine *m, unsigned port)
     set(m, port_register(port, PORT_CMD), CMD_FIS_RECEIVE | CMD_START);
 }
 
-/* READ DMA EXT of one sector in a slot; not started. */
+/* A command in a slot, with one piece of memory; not started. */
+static void prepare(struct machine *m, unsigned slot, const uint8_t fis[FIS_SIZE], uint32_t length)
+{
+    const uint32_t header[8] = {5 | 1 << 16, 0, TABLE(slot)};
+    const uint32_t prd[4] = {BUFFER + slot * CD_BLOCK, 0, 0, length - 1};
+
+    rig_write(&m->rig, LIST + slot * HEADER_SIZE, header, sizeof(header));
+    rig_write(&m->rig, TABLE(slot), fis, FIS_SIZE);
+    rig_write(&m->rig, TABLE(slot) + TABLE_PRDT, prd, sizeof(prd));
+}
+
+/* READ DMA EXT of one sector. */
 static void prepare_read(struct machine *m, unsigned slot, uint32_t sector)
 {
     const uint8_t fis[FIS_SIZE] = {FIS_H2D, FIS_H2D_COMMAND, 0x25,    0, (uint8_t)sector, 0,
                                    0,       ATA_DEVICE_LBA,  [12] = 1};
-    const uint32_t header[8] = {5 | 1 << 16, 0, TABLE(slot)};
-    const uint32_t prd[4] = {BUFFER + slot * ATA_SECTOR, 0, 0, ATA_SECTOR - 1};
 
-    rig_write(&m->rig, LIST + slot * HEADER_SIZE, header, sizeof(header));
-    rig_write(&m->rig, TABLE(slot), fis, sizeof(fis));
-    rig_write(&m->rig, TABLE(slot) + TABLE_PRDT, prd, sizeof(prd));
+    prepare(m, slot, fis, ATA_SECTOR);
+}
+
+static void prepare_packet(struct machine *m, unsigned slot, const uint8_t packet[ATA_PACKET_SIZE])
+{
+    const uint8_t fis[FIS_SIZE] = {FIS_H2D, FIS_H2D_COMMAND, ATA_CMD_PACKET, 1 /* DMA */};
+
+    prepare(m, slot, fis, CD_BLOCK);
+    rig_write(&m->rig, TABLE(slot) + TABLE_ACMD, packet, ATA_PACKET_SIZE);
 }
 
 static unsigned waiting_for_quiet(struct machine *m, unsigned port)
@@ -90,13 +110,9 @@ static unsigned waiting_for_quiet(struct machine *m, unsigned port)
     return held;
 }
 
-/* Two reads that run one after the other; the pause comes while the first is under way. */
-static void pause_between_commands(struct machine *m)
+/* Two commands run one after the other; the pause comes while the first is under way. */
+static void pause_after_first(struct machine *m)
 {
-    build(m);
-    start_port(m, 0);
-    prepare_read(m, 1, 10);
-    prepare_read(m, 2, 20);
     set(m, port_register(0, PORT_CI), 1 << 1 | 1 << 2);
     assert_int_equal(held_count(&m->medium), 1);
 
@@ -106,6 +122,15 @@ static void pause_between_commands(struct machine *m)
     pthread_join(thread, NULL);
     assert_int_equal(held_count(&m->medium), 0); /* a paused device starts nothing */
     assert_int_equal(get(m, port_register(0, PORT_CI)), 1 << 2);
+}
+
+static void pause_between_commands(struct machine *m)
+{
+    build(m);
+    start_port(m, 0);
+    prepare_read(m, 1, 10);
+    prepare_read(m, 2, 20);
+    pause_after_first(m);
 }
 
 static void assert_second_read_runs(struct machine *m)
@@ -134,6 +159,30 @@ static void command_that_waited_goes_on_after_a_restore(void **state)
     held_start(device(&two));
     assert_second_read_runs(&two);
     demolish(&two);
+    demolish(&one);
+}
+
+static void disc_is_changed_during_a_pause(void **state)
+{
+    static const uint8_t sense[ATA_PACKET_SIZE] = {0x03, [4] = 18};
+    static const uint8_t read[ATA_PACKET_SIZE] = {0x28, [8] = 1};
+    struct held_medium second;
+    struct block_device *old;
+
+    build_with(&one, ATA_CDROM);
+    start_port(&one, 0);
+    prepare_packet(&one, 0, sense); /* which takes the news of the reset */
+    set(&one, port_register(0, PORT_CI), 1);
+    prepare_packet(&one, 1, read);
+    prepare_packet(&one, 2, read);
+    pause_after_first(&one);
+    assert_int_equal(ahci_change_medium(one.ahci, 0, held_init(&second, RIG_SECTORS), false, &old),
+                     0);
+    assert_int_equal(get(&one, port_register(0, PORT_CI)), 1 << 2);
+    assert_false(get(&one, port_register(0, PORT_IS)) & IS_TASK_FILE_ERROR);
+    held_resume(device(&one));
+    assert_true(get(&one, port_register(0, PORT_IS)) & IS_TASK_FILE_ERROR); /* another disc */
+    block_close(old);
     demolish(&one);
 }
 
@@ -202,6 +251,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(command_that_waited_goes_on_after_a_pause),
         cmocka_unit_test(command_that_waited_goes_on_after_a_restore),
+        cmocka_unit_test(disc_is_changed_during_a_pause),
         cmocka_unit_test(queued_commands_keep_their_order),
         cmocka_unit_test(controller_reset_leaves_nothing_under_way),
     };

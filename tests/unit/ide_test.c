@@ -277,6 +277,7 @@ static void hostile_state_is_refused_or_harmless(void **state)
         for (unsigned j = 0; j < 8; j++)
             bad.data[rig_random(&seed) % good.length] = (uint8_t)rig_random(&seed);
         if (!state_load(&bad, dev->ops->state, dev->state_object, &err)) {
+            dev->ops->resume(dev);
             for (unsigned j = 0; j < 1000; j++)
                 in(DATA, 4);
             dev->ops->pause(dev);

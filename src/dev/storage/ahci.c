@@ -66,14 +66,18 @@ static void reset_registers(struct ahci *ahci)
 }
 
 /* No port starts anything while another is waited for. */
-static void drain(struct ahci *ahci)
+static void hold_and_drain(struct ahci *ahci)
 {
     for (unsigned i = 0; i < AHCI_PORTS; i++)
-        ahci->port[i].queue.held++;
+        ata_queue_hold(&ahci->port[i].queue);
     for (unsigned i = 0; i < AHCI_PORTS; i++)
         ata_queue_drain(&ahci->port[i].queue);
+}
+
+static void release(struct ahci *ahci)
+{
     for (unsigned i = 0; i < AHCI_PORTS; i++)
-        ahci->port[i].queue.held--;
+        ata_queue_release(&ahci->port[i].queue);
 }
 
 static uint32_t read_register(struct ahci *ahci, unsigned offset)
@@ -99,7 +103,8 @@ static void write_register(struct ahci *ahci, unsigned offset, uint32_t value)
     switch (offset) {
     case HBA_GHC:
         if (value & GHC_RESET) {
-            drain(ahci);
+            hold_and_drain(ahci);
+            release(ahci);
             reset_registers(ahci);
             return;
         }
@@ -180,10 +185,17 @@ static const struct pci_device_ops pci_ops = {
 
 /* ---- life ---- */
 
-/* What the guest had issued and no drive had begun when the controller was paused or saved. */
+/* Goes on with what the guest had issued and no drive had begun when it was paused or saved. */
 static void ahci_resume(struct device *dev)
 {
-    start_commands(CONTAINER_OF(dev, struct ahci, pci.dev));
+    struct ahci *ahci = CONTAINER_OF(dev, struct ahci, pci.dev);
+
+    ahci_enter(ahci);
+    if (ahci->paused)
+        release(ahci);
+    ahci->paused = false;
+    ahci_leave(ahci);
+    start_commands(ahci);
 }
 
 static int ahci_start(struct device *dev, struct error *err)
@@ -198,7 +210,9 @@ static void ahci_pause(struct device *dev)
     struct ahci *ahci = CONTAINER_OF(dev, struct ahci, pci.dev);
 
     ahci_enter(ahci);
-    drain(ahci);
+    if (!ahci->paused)
+        hold_and_drain(ahci);
+    ahci->paused = true;
     ahci_leave(ahci);
 }
 

@@ -47,6 +47,7 @@ struct ahci_port {
 struct ahci {
     struct pci_device pci;
     pthread_mutex_t lock;
+    bool paused; /* all queues are held */
     uint32_t ghc;
     uint32_t is;
     struct ahci_port port[AHCI_PORTS];

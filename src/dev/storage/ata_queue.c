@@ -50,10 +50,20 @@ void ata_queue_submit(struct ata_queue *queue, struct block_device *medium)
     wake_waiting(queue);
 }
 
-void ata_queue_drain(struct ata_queue *queue)
+void ata_queue_hold(struct ata_queue *queue)
 {
     queue->held++;
+}
+
+void ata_queue_release(struct ata_queue *queue)
+{
+    queue->held--;
+}
+
+void ata_queue_drain(struct ata_queue *queue)
+{
+    ata_queue_hold(queue);
     while (queue->in_flight || queue->submitting)
         pthread_cond_wait(&queue->idle, queue->lock);
-    queue->held--;
+    ata_queue_release(queue);
 }

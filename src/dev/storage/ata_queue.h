@@ -32,7 +32,11 @@ void ata_queue_add(struct ata_queue *queue, struct block_request *request);
 void ata_queue_completed(struct ata_queue *queue);
 /* The last step before the lock is given back. */
 void ata_queue_submit(struct ata_queue *queue, struct block_device *medium);
-/* Waits until nothing is in flight. Nothing may have been added since the lock was taken. */
+/* Until it is released, the controller starts nothing new. */
+void ata_queue_hold(struct ata_queue *queue);
+void ata_queue_release(struct ata_queue *queue);
+/* Holds it and waits until nothing is in flight. Nothing may have been added since the lock was
+ * taken. */
 void ata_queue_drain(struct ata_queue *queue);
 
 #endif

@@ -58,6 +58,9 @@ static void ide_pause(struct device *dev)
     struct ide *ide = CONTAINER_OF(dev, struct ide, pci.dev);
 
     ide_enter(ide);
+    for (unsigned i = 0; i < IDE_CHANNELS && !ide->paused; i++)
+        ata_queue_hold(&ide->channel[i].queue);
+    ide->paused = true;
     for (unsigned i = 0; i < IDE_CHANNELS; i++)
         ata_queue_drain(&ide->channel[i].queue);
     ide_leave(ide);
@@ -69,6 +72,9 @@ static void ide_resume(struct device *dev)
     struct ide *ide = CONTAINER_OF(dev, struct ide, pci.dev);
 
     ide_enter(ide);
+    for (unsigned i = 0; i < IDE_CHANNELS && ide->paused; i++)
+        ata_queue_release(&ide->channel[i].queue);
+    ide->paused = false;
     for (unsigned i = 0; i < IDE_CHANNELS; i++)
         ide_dma_run(&ide->channel[i]);
     ide_leave(ide);

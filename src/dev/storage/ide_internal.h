@@ -67,6 +67,7 @@ struct ide_channel {
 struct ide {
     struct pci_device pci;
     pthread_mutex_t lock;
+    bool paused; /* the queues of both channels are held */
     struct ide_channel channel[IDE_CHANNELS];
 };
 
