@@ -61,6 +61,17 @@ def events(child, descriptor, count):
     return list(struct.iter_unpack("<16xHHi", bytes.fromhex("".join(lines))))
 
 
+def check_suspended_link(child, path):
+    """The driver suspends a tablet that nobody has open, and wakes it for who opens it."""
+    run_in(child, "exec 3<&-")
+    run_in(child, "P=/sys/bus/usb/devices/1-1/power")
+    run_in(child, "echo 0 >$P/autosuspend; echo auto >$P/control")
+    run_in(child, "until grep suspended $P/runtime_status; do sleep 0.1; done")
+    open_event_device(child, "Sill USB tablet", 3)
+    ctl(path, "point", "5,6")
+    assert [event[0] for event in events(child, 3, 3)] == [EV_ABS, EV_ABS, EV_SYN]
+
+
 def test_tablet_and_keyboard_under_linux(start, kernel, tmp_path):
     vmlinuz, initrd = kernel
     number = rfb.free_display()
@@ -99,21 +110,7 @@ def test_tablet_and_keyboard_under_linux(start, kernel, tmp_path):
     ctl(path, "key", "a")
     assert events(child, 4, 3)[1:] == [(EV_KEY, KEY_A, 1), (EV_SYN, 0, 0)]
     assert events(child, 4, 3)[1:] == [(EV_KEY, KEY_A, 0), (EV_SYN, 0, 0)]
-    assert power_off(child) == 0
-
-
-def test_linux_suspends_and_resumes_the_tablet(start, kernel):
-    vmlinuz, initrd = kernel
-    child, path = start("--kernel", vmlinuz, "--initrd", initrd, "--append",
-                        "console=ttyS0 quiet", "--device", "usb-tablet")
-    load_drivers(child)
-    run_in(child, "until grep -q 'USB tablet' $D; do sleep 0.1; done")
-    run_in(child, "P=/sys/bus/usb/devices/1-1/power")
-    run_in(child, "echo 0 >$P/autosuspend; echo auto >$P/control")
-    run_in(child, "until grep suspended $P/runtime_status; do sleep 0.1; done")
-    open_event_device(child, "Sill USB tablet", 3)
-    ctl(path, "point", "5,6")
-    assert [event[0] for event in events(child, 3, 3)] == [EV_ABS, EV_ABS, EV_SYN]
+    check_suspended_link(child, path)
     assert power_off(child) == 0
 
 
@@ -148,19 +145,15 @@ def test_bios_and_boot_loader_with_both_keyboards(start, grub, tmp_path):
 
 
 def test_uefi_and_boot_loader_with_both_keyboards(start, grub):
-    child, path = start("--firmware", "uefi", "--cdrom", grub, "--device", "usb-tablet",
-                        "--device", "usb-keyboard")
+    child, path = start("--firmware", "uefi", "--cdrom", grub, "--console", "none", "--device",
+                        "usb-tablet", "--device", "usb-keyboard")
     deadline = time.monotonic() + TIMEOUT
-    # GRUB draws its text as a picture, so it has to answer elsewhere.
-    while time.monotonic() < deadline:
-        sill("ctl", path, "type", "terminal_output serial\nhalt\n")
-        try:
-            child.expect("\x00", timeout=1)
-        except Exception:
-            pass
-        if not child.isalive():
-            break
+    # GRUB's text is a picture here: what shows that it was understood is the end of the run.
+    while child.isalive() and time.monotonic() < deadline:
+        sill("ctl", path, "type", "halt\n")
+        time.sleep(0.5)
     assert not child.isalive()
+    assert child.exitstatus == 0
 
 
 @pytest.mark.parametrize("viewer, there", [(True, True), (False, False)])
