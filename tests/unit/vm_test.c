@@ -464,6 +464,57 @@ static void test_devices_survive_save_and_restore(void **state)
     pc_free(to);
 }
 
+static void plug_rng(struct pc *pc, unsigned slot)
+{
+    const struct pc_plug plug = {.kind = PC_PLUG_RNG, .slot = slot};
+    struct error err;
+    const char *name;
+
+    assert_int_equal(pc_plug(pc, &plug, &name, &err), 0);
+}
+
+/* Devices that came one by one and in another order are saved as those that were there from the
+ * start, and only a board that has them takes the state. */
+static void test_plugged_devices_survive_save_and_restore(void **state)
+{
+    struct vm_config config = fake_config();
+    struct state_buffer saved = {0};
+    struct error err = {{0}};
+    struct pc *from, *to;
+
+    config.board.slot_count = 3;
+    assert_int_equal(pc_new(&from, &config.board, &err), 0);
+    assert_int_equal(pc_reset(from, &err), 0);
+    assert_int_equal(pc_start(from, &err), 0);
+    pc_pause(from);
+    plug_rng(from, 3);
+    plug_rng(from, 2);
+    pc_resume(from);
+    pc_pause(from);
+    plug_rng(from, 1);
+    assert_int_equal(pc_unplug(from, "rng1", true, &err), 0); /* of slot 2 */
+    assert_int_equal(pc_save_devices(from, &saved), 0);
+
+    assert_int_equal(pc_new(&to, &config.board, &err), 0);
+    plug_rng(to, 1);
+    plug_rng(to, 3);
+    assert_int_equal(pc_reset(to, &err), 0);
+    if (pc_restore_devices(to, &saved, &err))
+        fail_msg("%s", err.text);
+    pc_free(to);
+
+    saved.position = 0;
+    assert_int_equal(pc_new(&to, &config.board, &err), 0);
+    plug_rng(to, 1);
+    plug_rng(to, 2);
+    assert_int_equal(pc_reset(to, &err), 0);
+    assert_int_equal(pc_restore_devices(to, &saved, &err), -EBADMSG);
+    assert_true(err.text[0]);
+    state_buffer_done(&saved);
+    pc_free(from);
+    pc_free(to);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -480,6 +531,7 @@ int main(void)
         cmocka_unit_test(test_never_run),
         cmocka_unit_test(test_two_devices_at_one_port),
         cmocka_unit_test(test_devices_survive_save_and_restore),
+        cmocka_unit_test(test_plugged_devices_survive_save_and_restore),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
