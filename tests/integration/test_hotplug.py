@@ -108,6 +108,28 @@ def test_what_is_in_a_slot_is_there_after_a_reset(linux, disk):
     assert control.devices() == [None, "disk0"]
 
 
+def test_a_guest_switches_and_resets_what_is_in_a_slot(linux, disk):
+    child, control = linux
+    control.add("disk", disk)
+    run_in(child, "slot=/sys/bus/pci/slots/1 pci=/sys/bus/pci/drivers/virtio-pci")
+    wait_in(child, "[ -b /dev/vda ]")
+    # Nobody has asked for the device, so without power it stays where it is.
+    for power, there in ((0, []), (1, ["/dev/vda"]), (0, [])):
+        run_in(child, f"echo {power} >$slot/power")
+        assert run_in(child, "ls /dev/vda 2>/dev/null") == there
+        assert control.devices() == ["disk0", None]
+    # Asked for now, it need not be given back any more.
+    assert control("device_del", device="disk0")["ok"]
+    assert control.devices() == [None, None]
+
+    control.add("rng", slot=2)
+    run_in(child, "rng=0000:02:00.0")
+    wait_in(child, "[ -e $pci/$rng ]")
+    run_in(child, "echo 1 >$pci/$rng/reset")  # behind its driver's back
+    run_in(child, "echo $rng >$pci/unbind; echo $rng >$pci/bind")
+    assert run_in(child, "head -c 4 /dev/hwrng | wc -c") == ["4"]
+
+
 def test_a_disk_goes_with_requests_in_flight(linux, disk):
     child, control = linux
     run_in(child, "r() { dd if=/dev/vda of=/dev/null bs=64k iflag=direct; }")
