@@ -26,8 +26,8 @@ static const struct ctl_command {
      {"kind", "options", "name"},
      1,
      "KIND [OPTIONS [NAME]]",
-     "puts a device into a PCI slot: disk or net with what\n"
-     "--disk and --net take, or rng"},
+     "puts a device into a PCI slot: disk or net with\n"
+     "what --disk and --net take, or rng"},
     {"device_del",
      {"device", "force"},
      1,
@@ -48,20 +48,15 @@ static const struct ctl_command {
     {"type", {"text"}, 1, "TEXT", "types on a US keyboard; \\n is Enter, \\t is Tab"},
 };
 
-#define HELP_COLUMN 36
-
 void help_ctl(void)
 {
     puts("sill ctl SOCKET COMMAND [ARGUMENT]...\n"
          "\n"
          "Asks something of a VM that runs with --control socket:SOCKET:\n");
     for (size_t i = 0; i < ARRAY_SIZE(commands); i++) {
-        int width = printf("  %s %s", commands[i].name, commands[i].usage);
-        for (const char *line = commands[i].what; line; width = 0) {
-            const char *end = strchrnul(line, '\n');
-            printf("%*s%.*s\n", HELP_COLUMN - width, "", (int)(end - line), line);
-            line = *end ? end + 1 : NULL;
-        }
+        char usage[64];
+        snprintf(usage, sizeof(usage), "%s %s", commands[i].name, commands[i].usage);
+        options_print_entry(stdout, usage, commands[i].what);
     }
     puts("\nExit status: 0 when it was done, else 1 and a sentence that says why not.");
 }

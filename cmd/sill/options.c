@@ -364,9 +364,7 @@ static const struct option {
      "hostfwd=tcp:127.0.0.1:8080-:80 (host-guest),\n"
      "hostname=NAME, restrict=on|off,\n"
      "tftp=DIR, bootfile=NAME; docs/network.md"},
-    {"pci-slots", "N", false, take_pci_slots,
-     "empty hot-plug slots for 'sill ctl SOCKET device_add',\n"
-     "0 by default"},
+    {"pci-slots", "N", false, take_pci_slots, "empty slots for 'sill ctl SOCKET device_add'"},
     {"display", "vnc=ADDRESS:N", false, take_display,
      "shows the screen at VNC display N of a numeric\n"
      "address, or at vnc=unix:PATH; ,password=FILE asks\n"
@@ -556,7 +554,7 @@ int options_parse(struct run_options *options, int argc, char **argv, struct err
 
 #define HELP_COLUMN 29
 
-static void print_entry(FILE *out, const char *usage, const char *what)
+void options_print_entry(FILE *out, const char *usage, const char *what)
 {
     int column = fprintf(out, "  %s ", usage);
     for (const char *line = what; line;) {
@@ -582,10 +580,10 @@ void options_print_help(FILE *out)
             continue;
         snprintf(usage, sizeof(usage), "--%s %s", table[i].name,
                  table[i].value ? table[i].value : "");
-        print_entry(out, usage, table[i].help);
+        options_print_entry(out, usage, table[i].help);
     }
     fputs("\nDevices for --device:\n", out);
     const char *name, *what;
     for (unsigned i = 0; config_device_help(i, &name, &what); i++)
-        print_entry(out, name, what);
+        options_print_entry(out, name, what);
 }

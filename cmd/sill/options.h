@@ -24,6 +24,8 @@ struct run_options {
 SILL_CHECKED int options_parse(struct run_options *options, int argc, char **argv,
                                struct error *err);
 
+/* An entry of help: how something is written, and what it does, in lines of up to 51 characters. */
+void options_print_entry(FILE *out, const char *usage, const char *what);
 /* Every option and device, one a line. */
 void options_print_help(FILE *out);
 

@@ -91,7 +91,7 @@ struct pc {
 
     struct pc_drive drive[PC_MAX_DISKS]; /* as config.disks */
     struct pc_slot slot[PC_MAX_SLOTS];
-    unsigned next_slot; /* to be filled, if it is empty */
+    unsigned next_slot; /* where to look first for an empty one */
     char net_name[PC_MAX_NETS][16];
     char extra_name[PC_MAX_EXTRAS][24];
 };

@@ -118,10 +118,8 @@ static struct pc_slot *find_empty(struct pc *pc, unsigned wanted, struct error *
         return no_slot(pc, wanted, err);
     for (unsigned i = 0; i < (wanted ? 1 : count); i++) {
         unsigned index = wanted ? wanted - 1 : (pc->next_slot + i) % count;
-        if (pc->slot[index].device)
-            continue;
-        pc->next_slot = index + 1;
-        return &pc->slot[index];
+        if (!pc->slot[index].device)
+            return &pc->slot[index];
     }
     return no_slot(pc, wanted, err);
 }
@@ -176,6 +174,7 @@ int pc_plug(struct pc *pc, const struct pc_plug *plug, const char **name, struct
         return result;
     }
     slot->device = device;
+    pc->next_slot = (unsigned)(slot - pc->slot) + 1;
     pc_insert_device(pc, root_port_device(slot->port), device);
     root_port_plugged(slot->port, started);
     *name = slot->name;

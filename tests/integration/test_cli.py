@@ -258,11 +258,11 @@ def test_version():
     assert done.stdout.startswith("sill ")
 
 
-@pytest.mark.parametrize("args", ["help", "--help", "help run", "run --help", "help engines"])
+@pytest.mark.parametrize("args", ["help", "--help", "help run", "run --help", "help engines", "help ctl"])
 def test_help(args):
     done = sill(*args.split())
     assert done.returncode == 0
-    assert "sill run" in done.stdout or "sill engines" in done.stdout
+    assert any(f"sill {word}" in done.stdout for word in ("run", "engines", "ctl"))
     assert all(len(line) <= 80 for line in done.stdout.splitlines())
 
 
