@@ -11,7 +11,7 @@ import pytest
 
 import images
 
-sys.path.append(str(images.ROOT / "tests/integration"))  # rfb
+sys.path.append(str(images.ROOT / "tests/integration"))  # kvm_host, rfb
 
 TIMEOUT = 600  # seconds; on an idle host nothing here waits a tenth of it
 
@@ -41,6 +41,27 @@ class Machine(pexpect.spawn):
         self.expect(pexpect.EOF)
         self.wait()
         return self.exitstatus
+
+
+PROMPT = "root@debian:~# "  # of the complete Debian disks
+
+
+def log_in(machine):
+    """Waits for the prompt of a complete Debian and logs in as root."""
+    machine.expect_exact("debian login: ")
+    machine.sendline("root")
+    machine.expect_exact("Password: ")
+    machine.sendline(images.PASSWORD)
+    machine.expect_exact(PROMPT)
+    # No escape sequences around what is typed.
+    run_in(machine, "bind 'set enable-bracketed-paste off'")
+
+
+def run_in(machine, command):
+    """Types a command and returns the lines that it prints."""
+    machine.sendline(command)
+    machine.expect_exact(PROMPT)
+    return [line for line in machine.before.splitlines()[1:] if "\x1b" not in line and line]
 
 
 @pytest.fixture

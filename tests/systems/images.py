@@ -181,10 +181,10 @@ def package(folder, name, *patterns):
     return folder / name / "package"
 
 
-def debian_kernel(folder):
-    """Debian's kernel for all kinds of hardware."""
-    run(ROOT / "tools/debian-kernel", folder / "linux-image-amd64", "linux-image-amd64")
-    return folder / "linux-image-amd64/vmlinuz"
+def debian_kernel(folder, name="linux-image-amd64"):
+    """A kernel of Debian's, by default the one for all kinds of hardware; its modules are beside it."""
+    run(ROOT / "tools/debian-kernel", folder / name, name)
+    return folder / name / "vmlinuz"
 
 
 def grub(folder):

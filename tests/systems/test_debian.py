@@ -2,27 +2,7 @@
 
 import pytest
 
-from images import PASSWORD
-
-PROMPT = "root@debian:~# "
-
-
-def log_in(machine):
-    machine.expect_exact("debian login: ")
-    machine.sendline("root")
-    machine.expect_exact("Password: ")
-    machine.sendline(PASSWORD)
-    machine.expect_exact(PROMPT)
-    # No escape sequences around what is typed.
-    run_in(machine, "bind 'set enable-bracketed-paste off'")
-
-
-def run_in(machine, command):
-    """Types a command and returns the lines that it prints."""
-    machine.sendline(command)
-    machine.expect_exact(PROMPT)
-    return [line for line in machine.before.splitlines()[1:] if "\x1b" not in line and line]
-
+from conftest import log_in, run_in
 
 DISKS = {
     "bios-virtio": ("debian-bios", "if=virtio", "virtio"),
