@@ -190,6 +190,111 @@ gdt_pointer:
         .word   15
         .long   gdt
     """,
+    # What the BIOS does for programs: reads block 1 of the medium that it boots from (int 13h), shows it
+    # on the screen (int 10h), takes a line of keys (int 16h), and writes it to block 1 if it can.
+    "services": """
+        sti
+        mov     %dl, drive
+        mov     $0x2, %ah
+        call    transfer
+        jc      wrong
+        mov     $BUFFER, %si
+1:      lodsb
+        test    %al, %al
+        jz      2f
+        call    show
+        jmp     1b
+2:      mov     $BUFFER, %di
+3:      xor     %ah, %ah
+        int     $0x16
+        call    show
+        stosb
+        cmp     $'\\r', %al
+        jne     3b
+        mov     $0x3, %ah
+        call    transfer
+        jc      wrong
+        exit    1
+wrong:  exit    2
+show:   mov     $0xe, %ah
+        mov     $7, %bx
+        int     $0x10
+        ret
+transfer:                                   # 2 in %ah reads, 3 writes
+        mov     drive, %dl
+        cmp     $0x80, %dl
+        jae     1f
+        mov     $1, %al
+        mov     $2, %cx                     # cylinder 0, sector 2
+        mov     $0, %dh
+        mov     $BUFFER, %bx
+        int     $0x13
+        ret
+1:      or      $0x40, %ah
+        xor     %al, %al
+        mov     $packet, %si
+        int     $0x13
+        ret
+drive:  .byte   0
+        .balign 4
+packet: .word   16, 1
+        .word   BUFFER, 0
+        .quad   1
+        .equ    BUFFER, 0x8000
+    """,
+    # Waits for the real-time clock's three interrupts, each alone: periodic, at the end of an update,
+    # and an alarm in any second. Ends with the sum of their flags, times 16.
+    "clock": """
+        movw    $tick, 0x70 * 4
+        movw    $0, 0x70 * 4 + 2
+        in      $0xa1, %al
+        and     $0xfe, %al
+        out     %al, $0xa1
+        in      $0x21, %al
+        and     $0xfb, %al
+        out     %al, $0x21
+        mov     $0xc0, %bl                  # in any hour, minute, second
+        mov     $1, %bh
+        call    put
+        mov     $3, %bh
+        call    put
+        mov     $5, %bh
+        call    put
+        mov     $0x40, %bl
+        call    wait
+        mov     $0x10, %bl
+        call    wait
+        mov     $0x20, %bl
+        call    wait
+        mov     seen, %al
+        shr     $4, %al
+        out     %al, $DEBUG_EXIT
+put:    mov     %bh, %al                    # %bl into register %bh
+        out     %al, $CMOS
+        mov     %bl, %al
+        out     %al, $CMOS + 1
+        ret
+wait:   or      $2, %bl                     # 24 hours
+        mov     $0xb, %bh
+        call    put
+        and     $0x70, %bl
+1:      sti
+        hlt
+        cli
+        test    %bl, seen
+        jz      1b
+        ret
+tick:   mov     $0xc, %al
+        out     %al, $CMOS
+        in      $CMOS + 1, %al
+        and     %bl, %al
+        or      %al, seen
+        mov     $0x20, %al
+        out     %al, $0xa0
+        out     %al, $0x20
+        iret
+seen:   .byte   0
+    """,
 }
 
 

@@ -178,22 +178,64 @@ def test_grub_starts_debian(tmp_path, grub_core, debian, scripted, cpus):
     assert child.exitstatus == 0
 
 
+def wait_for_screen(child, control, text):
+    deadline = time.monotonic() + TIMEOUT
+    while text not in sill("ctl", control, "screen-text").stdout:
+        assert child.isalive() and time.monotonic() < deadline
+        time.sleep(0.05)
+
+
 def test_menu_by_typed_keys(sector, tmp_path):
     """The second disk, which nothing else would boot."""
     control = tmp_path / "control"
     child = spawn("run", "--engine", "dbt", "--quiet", "--memory", "64M", "--device", "debug-exit",
                   "--control", f"socket:{control}", "--boot", "menu", "--disk", sector("hello"),
                   "--disk", sector("rom"))
-
-    def wait_for(text):
-        deadline = time.monotonic() + TIMEOUT
-        while text not in sill("ctl", control, "screen-text").stdout:
-            assert child.isalive() and time.monotonic() < deadline
-            time.sleep(0.05)
-
-    wait_for("Press ESC for boot menu")
+    wait_for_screen(child, control, "Press ESC for boot menu")
     assert sill("ctl", control, "key", "esc").returncode == 0
-    wait_for("2. Virtio disk")
+    wait_for_screen(child, control, "2. Virtio disk")
     sill("ctl", control, "type", "2")  # the run may end before the answer
     child.wait()
     assert child.exitstatus == 1 << 1 | 1
+
+
+BLOCK = {"disk": 512, "floppy": 512, "cdrom": 2048}  # bytes
+
+
+def medium(kind, image, tmp_path):
+    """One that begins with the sector in the image, and where its block 1 is."""
+    if kind == "floppy":
+        os.truncate(image, 1440 << 10)
+    if kind != "cdrom":
+        return image
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    (tree / "sector").write_bytes(image.read_bytes()[:2048])
+    disc = tmp_path / "disc.iso"
+    subprocess.run(["xorriso", "-as", "mkisofs", "-b", "sector", "-no-emul-boot", "-boot-load-size",
+                    "4", "-o", disc, tree], check=True, capture_output=True)
+    return disc
+
+
+@pytest.mark.parametrize("kind", BLOCK)
+def test_services_of_the_bios(sector, tmp_path, kind):
+    """A program in real mode reads its medium, shows it, takes keys and writes."""
+    path = medium(kind, sector("services"), tmp_path)
+    with open(path, "r+b") as file:
+        file.seek(BLOCK[kind])
+        file.write(b"this is block 1: ")
+    control = tmp_path / "control"
+    child = spawn("run", "--engine", "dbt", "--quiet", "--memory", "64M", "--device", "debug-exit",
+                  "--control", f"socket:{control}", f"--{kind}", path)
+    wait_for_screen(child, control, "this is block 1:")
+    assert sill("ctl", control, "type", "Typed?").returncode == 0
+    wait_for_screen(child, control, "this is block 1: Typed?")
+    sill("ctl", control, "key", "enter")  # the run may end before the answer
+    child.wait()
+    assert child.exitstatus == (2 if kind == "cdrom" else 1) << 1 | 1
+    there = b"this is block 1: " if kind == "cdrom" else b"Typed?\r block 1: "
+    assert path.read_bytes()[BLOCK[kind]:].startswith(there)
+
+
+def test_interrupts_of_the_real_time_clock(sector):
+    assert bios("--disk", sector("clock")).returncode == 7 << 1 | 1
