@@ -215,6 +215,50 @@ static void packets_read_blocks(void **state)
     assert_int_equal(in(COUNT, 1), 3);
 }
 
+static uint8_t packet(const uint8_t bytes[ATA_PACKET_SIZE])
+{
+    command(1, ATA_CMD_PACKET, 2048 << 8, 0, 0);
+    wait_ready();
+    for (unsigned i = 0; i < ATA_PACKET_SIZE; i += 2)
+        out(DATA, 2, bytes[i] | bytes[i + 1] << 8);
+    wait_interrupt();
+    return wait_ready();
+}
+
+/* The read that was under way says what became of the disc. */
+static void disc_that_goes_during_a_read_is_missed(void **state)
+{
+    static const uint8_t sense[ATA_PACKET_SIZE] = {0x03, [4] = 18};
+    static const uint8_t read[ATA_PACKET_SIZE] = {0x28, [8] = 2};
+    static const uint16_t codes[] = {0x3a, 0x28}; /* no disc, another disc */
+
+    for (unsigned other = 0; other < 2; other++) {
+        struct block_device *old;
+        packet(sense); /* which takes what waits to be reported */
+        for (unsigned i = 0; i < 18; i++)
+            in(DATA, 1);
+        wait_interrupt();
+        wait_ready();
+        if (other)
+            assert_int_equal(ide_change_medium(ide, 1, rig_medium(",readonly=on"), true, &old), 0);
+        packet(read);
+        if (other)
+            packet(read); /* the first was told of the disc that came */
+        assert_int_equal(in(DATA, 2), 0);
+        assert_int_equal(
+            ide_change_medium(ide, 1, other ? rig_medium(",readonly=on") : NULL, true, &old), 0);
+        block_close(old);
+        wait_interrupt();
+        assert_true(wait_ready() & ATA_STATUS_ERR);
+        packet(sense);
+        for (unsigned i = 0; i < 12; i++)
+            in(DATA, 1);
+        assert_int_equal(in(DATA, 1), codes[other]);
+        for (unsigned i = 13; i < 18; i++)
+            in(DATA, 1);
+    }
+}
+
 static void queued_commands_are_not_for_this_link(void **state)
 {
     command(0, 0x60, 0, 0, 1);
@@ -316,6 +360,7 @@ int main(void)
         TEST(sectors_move_by_dma),
         TEST(bad_tables_do_no_harm),
         TEST(packets_read_blocks),
+        TEST(disc_that_goes_during_a_read_is_missed),
         TEST(queued_commands_are_not_for_this_link),
         TEST(interrupt_can_be_masked),
         TEST(state_moves_to_another_controller),

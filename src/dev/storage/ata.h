@@ -205,6 +205,8 @@ void ata_job_io_done(struct ata_job *job, int result);
 void ata_job_data_done(struct ata_job *job);
 /* Ends the job with an error that the controller met. */
 void ata_job_abort(struct ata_job *job);
+/* Ends it because the medium was changed. */
+void ata_job_medium_changed(struct ata_job *job);
 
 static inline bool ata_job_to_guest(const struct ata_job *job)
 {

@@ -37,6 +37,9 @@ void atapi_packet(struct ata_job *job, const uint8_t *packet);
 /* Ends the job with sense data. */
 void atapi_fail(struct ata_job *job, enum sense_key key, uint8_t code, uint8_t qualifier);
 
+/* Ends a packet command whose disc has gone or is another. */
+void atapi_medium_changed(struct ata_job *job);
+
 /* atapi_data.c: fill drive->data and return the length, 0 for what does not exist. */
 uint32_t atapi_fill_inquiry(struct ata_drive *drive);
 uint32_t atapi_fill_sense(struct ata_drive *drive);

@@ -60,6 +60,14 @@ void ata_job_abort(struct ata_job *job)
         ata_job_fail(job, ATA_ERROR_ABRT);
 }
 
+void ata_job_medium_changed(struct ata_job *job)
+{
+    if (job->packet)
+        atapi_medium_changed(job);
+    else
+        ata_job_abort(job);
+}
+
 void ata_job_give_data(struct ata_job *job, uint32_t length)
 {
     job->stage = ATA_STAGE_DATA_IN;

@@ -159,6 +159,14 @@ static bool report_attention(struct ata_job *job)
     return false;
 }
 
+void atapi_medium_changed(struct ata_job *job)
+{
+    if (!require_medium(job))
+        return;
+    job->drive->medium_attention = false;
+    atapi_fail(job, SENSE_UNIT_ATTENTION, ASC_MEDIUM_CHANGED, 0);
+}
+
 static void inquiry(struct ata_job *job, const uint8_t *packet)
 {
     if (packet[1] & 1 || packet[2]) /* there are no vital product data pages */

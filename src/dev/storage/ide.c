@@ -244,7 +244,7 @@ int ide_change_medium(struct ide *ide, unsigned unit, struct block_device *mediu
     ata_queue_drain(&channel->queue);
     int ret = ata_drive_change(drive, medium, force, old);
     if (!ret)
-        ide_channel_abort(channel, unit % 2);
+        ide_channel_medium_changed(channel, unit % 2);
     ide_dma_run(channel); /* which the wait has held back */
     ide_leave(ide);
     return ret;

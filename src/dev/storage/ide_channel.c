@@ -274,11 +274,11 @@ static void write_command(struct ide_channel *channel, uint8_t command)
     ide_channel_continue(channel);
 }
 
-void ide_channel_abort(struct ide_channel *channel, unsigned unit)
+void ide_channel_medium_changed(struct ide_channel *channel, unsigned unit)
 {
     if (channel->phase == IDE_IDLE || channel->owner != unit)
         return;
-    ata_job_abort(&channel->job);
+    ata_job_medium_changed(&channel->job);
     channel->phase = IDE_BUSY; /* not the end of a read: the guest gets an interrupt */
     finish(channel);
 }

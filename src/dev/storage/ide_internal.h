@@ -82,8 +82,8 @@ void ide_channel_reset(struct ide_channel *channel);
 void ide_channel_continue(struct ide_channel *channel);
 /* Submits job.io, which is ready but for `done`. */
 void ide_channel_submit(struct ide_channel *channel);
-/* Ends what the drive is at. */
-void ide_channel_abort(struct ide_channel *channel, unsigned unit);
+/* Ends what the drive is at, of which the disc was changed. */
+void ide_channel_medium_changed(struct ide_channel *channel, unsigned unit);
 bool ide_channel_valid(struct ide_channel *channel);
 extern const struct state_field ide_channel_fields[];
 
