@@ -247,6 +247,29 @@ static void unknown_commands_abort(void **state)
     assert_done(ATA_ERROR_ABRT);
 }
 
+/* What makes the drive stand by has written the cache first; an access ends it. */
+static void standby_is_durable_and_ends_with_an_access(void **state)
+{
+    static const uint8_t commands[] = {0xe0, 0xe2, 0xe6};
+    struct iovec iov = {0};
+
+    for (size_t i = 0; i < ARRAY_SIZE(commands); i++) {
+        begin(commands[i], 0, 0, 0, 0);
+        assert_int_equal(job.stage, ATA_STAGE_IO);
+        ata_job_plain_io(&job);
+        assert_int_equal(job.io.op, BLOCK_FLUSH);
+        ata_job_io_done(&job, 0);
+        assert_done(0);
+        begin(0xe5, 0, 0x55, 0, 0);
+        assert_int_equal(job.regs.count, 0x00);
+        begin(0x25, 64, 1, 0, LBA);
+        ata_job_medium_io(&job, &iov, 1, ATA_SECTOR);
+        ata_job_io_done(&job, 0);
+        begin(0xe5, 0, 0x55, 0, 0);
+        assert_int_equal(job.regs.count, 0xff);
+    }
+}
+
 static void any_registers_make_a_valid_job(void **state)
 {
     uint32_t seed = 1;
@@ -441,6 +464,7 @@ int main(void)
         DISK(trim_discards_each_range),
         DISK(failed_queued_command_is_in_the_log),
         DISK(unknown_commands_abort),
+        DISK(standby_is_durable_and_ends_with_an_access),
         DISK(any_registers_make_a_valid_job),
         CDROM(packet_device_has_a_signature),
         CDROM(reset_is_reported_once),

@@ -312,6 +312,7 @@ static void begin_power(struct ata_job *job)
         job->regs.count = drive->standby ? POWER_STANDBY : POWER_ACTIVE;
         break;
     case CMD_STANDBY_IMMEDIATE:
+    case CMD_STANDBY:
     case CMD_SLEEP:
         drive->standby = true;
         if (drive->kind == ATA_DISK) { /* 7.55: the cache is written first */

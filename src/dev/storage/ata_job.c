@@ -87,6 +87,7 @@ void ata_job_take_data(struct ata_job *job, uint32_t length, enum ata_follow_up 
 
 void ata_job_move(struct ata_job *job, bool write, uint64_t offset, uint32_t length)
 {
+    job->drive->standby = false;
     job->stage = ATA_STAGE_MEDIUM;
     job->write = write;
     job->offset = offset;
