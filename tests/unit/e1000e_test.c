@@ -305,6 +305,23 @@ static void legacy_frame_is_sent_with_its_checksum(void **state)
 }
 
 /* Ethernet 14, IPv4 20, TCP 20: context of a driver that wants its frame cut. */
+/* Until the driver lets it again the card reads and writes no memory, whoever has it by then. */
+static void disabled_master_touches_no_memory(void **state)
+{
+    e_rings(&rig, 8);
+    fill(DATA, 60);
+    e_desc(&rig, 0, DATA, 60 | CMD_EOP | CMD_RS);
+    e_write(&rig, CTRL, CTRL_GIO_MASTER_DISABLE);
+    e_write(&rig, TDT, 1);
+    assert_int_equal(fake_deliver(&rig.fake, e1000e_rig_mac, 60), 1); /* lost */
+    assert_int_equal(e_read(&rig, RDH), 0);
+    assert_int_equal(guest_get(&rig.pci.mem, E1000E_RIG_RINGS + 12, 1), 0);
+    e_write(&rig, CTRL, 0);
+    assert_int_equal(fake_deliver(&rig.fake, e1000e_rig_mac, 60), 1);
+    assert_int_equal(e_read(&rig, RDH), 1);
+    assert_int_equal(fake_wait_sent(&rig.fake, 1), 1); /* which has waited */
+}
+
 static void put_context(unsigned index, unsigned mss)
 {
     e_desc(&rig, index, 14 | 24ull << 8 | 33ull << 16 | 34ull << 32 | 50ull << 40,
@@ -488,6 +505,7 @@ int main(void)
         T(legacy_frame_is_sent_with_its_checksum),
         T(frame_to_be_cut_goes_out_whole_and_complete),
         T(vlan_tag_is_inserted),
+        T(disabled_master_touches_no_memory),
         T(full_backend_and_pause_are_waited_for),
         T(contexts_that_make_no_sense_harm_nobody),
         T(rings_outside_memory_and_indices_outside_rings_harm_nobody),

@@ -17,14 +17,22 @@
 
 enum e1000e_bar { BAR_REGISTERS = 0, BAR_IO = 2, BAR_MSIX = 3 };
 
+void e1000e_access_changed(struct e1000e *dev)
+{
+    /* The frame in the worker's hand is not given back into memory that is no longer the card's. */
+    if (!e1000e_may_access(dev))
+        dev->epoch++;
+    e1000e_irq_update(dev);
+    e1000e_tx_kick(dev);
+}
+
 /* Bus mastering and the way of interrupting may have changed. */
 static void config_written(struct pci_device *pci, unsigned offset, unsigned size)
 {
     struct e1000e *dev = CONTAINER_OF(pci, struct e1000e, pci);
 
     pthread_mutex_lock(&dev->lock);
-    e1000e_irq_update(dev);
-    e1000e_tx_kick(dev);
+    e1000e_access_changed(dev);
     pthread_mutex_unlock(&dev->lock);
     net_receive_ready(dev->backend);
 }

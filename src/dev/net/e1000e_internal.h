@@ -78,6 +78,14 @@ static inline void e1000e_set(struct e1000e *dev, unsigned offset, uint32_t valu
 
 /* All below with the lock held, unless they say otherwise. */
 
+/* May the card read and write guest memory now? */
+static inline bool e1000e_may_access(struct e1000e *dev)
+{
+    return pci_bus_master(&dev->pci) && !(e1000e_get(dev, CTRL) & CTRL_GIO_MASTER_DISABLE);
+}
+/* That, or how it may interrupt, has changed. */
+void e1000e_access_changed(struct e1000e *dev);
+
 /* e1000e_registers.c; the lock is not held when the regions are accessed */
 extern const struct region_ops e1000e_registers_ops;
 extern const struct region_ops e1000e_io_ops;

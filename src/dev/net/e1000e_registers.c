@@ -332,9 +332,11 @@ static bool after_write(struct e1000e *dev, unsigned offset)
     case TCTL:
         e1000e_tx_kick(dev);
         return false;
+    case CTRL:
+        e1000e_access_changed(dev);
+        return true; /* after a reset nobody listens, and what waits can be dropped */
     case RDT:
     case RCTL:
-    case CTRL: /* after a reset nobody listens, and what waits can be dropped */
         return true;
     case CTRL_EXT:
     case ICR:

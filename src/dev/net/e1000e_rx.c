@@ -311,7 +311,7 @@ unsigned e1000e_receive(void *opaque, const struct net_frame *frames, unsigned c
     pthread_mutex_lock(&dev->lock);
     for (; taken < count && !dev->paused; taken++) {
         /* Nobody listens: lost, as on a wire. */
-        if (!(e1000e_get(dev, RCTL) & RCTL_EN) || !pci_bus_master(&dev->pci) ||
+        if (!(e1000e_get(dev, RCTL) & RCTL_EN) || !e1000e_may_access(dev) ||
             !prepare(dev, &frames[taken], &rx))
             continue;
         if (!deliver(dev, &rx))

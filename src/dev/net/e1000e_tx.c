@@ -259,8 +259,7 @@ static void count_frame(struct e1000e *dev, const struct tx_frame *tx)
 
 static bool may_send(struct e1000e *dev)
 {
-    return !dev->paused && !dev->quit && e1000e_get(dev, TCTL) & TCTL_EN &&
-           pci_bus_master(&dev->pci);
+    return !dev->paused && !dev->quit && e1000e_get(dev, TCTL) & TCTL_EN && e1000e_may_access(dev);
 }
 
 /* Sends one frame; false: none is there, or the backend has no room. */
