@@ -11,7 +11,7 @@ import pytest
 
 import images
 
-sys.path.append(str(images.ROOT / "tests/integration"))  # kvm_host, rfb
+sys.path.append(str(images.ROOT / "tests/integration"))  # kvm_host, rfb, sectors
 
 TIMEOUT = 600  # seconds; on an idle host nothing here waits a tenth of it
 

@@ -9,6 +9,7 @@ import pytest
 
 import images
 import kvm_host
+import sectors
 from conftest import TIMEOUT, Machine, log_in, run_in
 
 FIRMWARE = ["/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd",
@@ -59,14 +60,14 @@ class NestedMachine(Machine):
 
 
 @pytest.fixture
-def nest(image, tmp_path):
+def nest(tmp_path):
     """A function that starts a machine with an image in the host's /dev/vda; it ends with the test."""
     if not shutil.which(kvm_host.QEMU):
         pytest.skip(f"{kvm_host.QEMU} is not installed")
     machines = []
 
-    def run(name, *args):
-        machines.append(NestedMachine(tmp_path, image(name), *args))
+    def run(image, *args):
+        machines.append(NestedMachine(tmp_path, image, *args))
         return machines[-1]
 
     yield run
@@ -75,8 +76,15 @@ def nest(image, tmp_path):
         machine.shell.close()
 
 
-def test_grub_reaches_its_prompt(nest):
-    machine = nest("grub", "--firmware bios", "--cdrom /dev/vda")
+@pytest.mark.parametrize("name, value", [("resets", 5), ("rom", 1), ("shadow", 1)])
+def test_boot_sector(nest, tmp_path, name, value):
+    """Resets of each kind, a triple fault in real mode among them; ROM; memory slots that come and go."""
+    machine = nest(sectors.build(tmp_path, name), "--disk /dev/vda", "--device debug-exit")
+    assert machine.ends() == value << 1 | 1
+
+
+def test_grub_reaches_its_prompt(nest, image):
+    machine = nest(image("grub"), "--firmware bios", "--cdrom /dev/vda")
     machine.expect_exact("GRUB is here")
     machine.expect_exact("grub> ")
     machine.sendline("echo $grub_platform")
@@ -85,8 +93,8 @@ def test_grub_reaches_its_prompt(nest):
     assert machine.ends() == 0
 
 
-def test_complete_debian(nest):
-    machine = nest("debian-bios", "--disk /dev/vda", "--net user", "--cpus 2")
+def test_complete_debian(nest, image):
+    machine = nest(image("debian-bios"), "--disk /dev/vda", "--net user", "--cpus 2")
     log_in(machine)
     assert run_in(machine, "systemctl is-system-running --wait") == ["running"]
     assert run_in(machine, "systemd-detect-virt; nproc") == ["kvm", "2"]
