@@ -1,6 +1,6 @@
 /*
  * What KVM can do on this host: whether it is there and complete, which CPU features guests can
- * have, and how fast supervisor code runs. Control thread; some milliseconds at most; leaves
+ * have, and how fast supervisor code runs. Control thread; some ten milliseconds at most; leaves
  * nothing behind.
  *
  * The speed is measured because some hosts offer a /dev/kvm that emulates supervisor code (around

@@ -21,21 +21,19 @@ static int vcpu_ioctl(struct engine_vcpu *vcpu, unsigned long request, void *arg
 
 /* --- general registers --- */
 
-/* KVM's structure has the registers in an order of its own. */
-#define FOR_EACH_GPR(do)                                                                                               \
-    do                                                                                                                 \
-    (rax, X86_RAX) do(rcx, X86_RCX) do(rdx, X86_RDX) do(rbx, X86_RBX) do(rsp, X86_RSP) do(rbp, X86_RBP) do(            \
-        rsi,                                                                                                           \
-        X86_RSI) do(rdi,                                                                                               \
-                    X86_RDI) do(r8,                                                                                    \
-                                X86_R8) do(r9,                                                                         \
-                                           X86_R9) do(r10,                                                             \
-                                                      X86_R10) do(r11,                                                 \
-                                                                  X86_R11) do(r12,                                     \
-                                                                              X86_R12) do(r13,                         \
-                                                                                          X86_R13) do(r14,             \
-                                                                                                      X86_R14) do(r15, \
-                                                                                                                  X86_R15)
+/* The registers of struct kvm_regs in the neutral order. */
+static __u64 *regs_gpr(struct kvm_regs *regs, unsigned index)
+{
+    __u64 *const gpr[X86_GPR_COUNT] = {
+        [X86_RAX] = &regs->rax, [X86_RCX] = &regs->rcx, [X86_RDX] = &regs->rdx,
+        [X86_RBX] = &regs->rbx, [X86_RSP] = &regs->rsp, [X86_RBP] = &regs->rbp,
+        [X86_RSI] = &regs->rsi, [X86_RDI] = &regs->rdi, [X86_R8] = &regs->r8,
+        [X86_R9] = &regs->r9,   [X86_R10] = &regs->r10, [X86_R11] = &regs->r11,
+        [X86_R12] = &regs->r12, [X86_R13] = &regs->r13, [X86_R14] = &regs->r14,
+        [X86_R15] = &regs->r15,
+    };
+    return gpr[index];
+}
 
 static int get_gpr(struct engine_vcpu *vcpu, struct x86_vcpu_state *state)
 {
@@ -44,9 +42,8 @@ static int get_gpr(struct engine_vcpu *vcpu, struct x86_vcpu_state *state)
 
     if (r)
         return r;
-#define TAKE(field, gpr_index) state->gpr[gpr_index] = regs.field;
-    FOR_EACH_GPR(TAKE)
-#undef TAKE
+    for (unsigned i = 0; i < X86_GPR_COUNT; i++)
+        state->gpr[i] = *regs_gpr(&regs, i);
     state->rip = regs.rip;
     state->rflags = regs.rflags;
     return 0;
@@ -56,9 +53,8 @@ static int set_gpr(struct engine_vcpu *vcpu, const struct x86_vcpu_state *state)
 {
     struct kvm_regs regs = {.rip = state->rip, .rflags = state->rflags};
 
-#define GIVE(field, gpr_index) regs.field = state->gpr[gpr_index];
-    FOR_EACH_GPR(GIVE)
-#undef GIVE
+    for (unsigned i = 0; i < X86_GPR_COUNT; i++)
+        *regs_gpr(&regs, i) = state->gpr[i];
     return vcpu_ioctl(vcpu, KVM_SET_REGS, &regs);
 }
 
