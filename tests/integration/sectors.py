@@ -309,3 +309,14 @@ def build(folder, name):
     assert len(code) <= 510
     image.write_bytes(code.ljust(510, b"\0") + b"\x55\xaa" + bytes(1 << 20))
     return image
+
+
+def disc(folder, sector):
+    """The path of an ISO image that boots from a sector, without emulation of another drive."""
+    tree = folder / f"{sector.stem}.tree"
+    tree.mkdir()
+    (tree / "sector").write_bytes(sector.read_bytes()[:2048])
+    image = folder / f"{sector.stem}.iso"
+    subprocess.run(["xorriso", "-as", "mkisofs", "-b", "sector", "-no-emul-boot", "-boot-load-size",
+                    "4", "-o", image, tree], check=True, capture_output=True)
+    return image

@@ -34,12 +34,7 @@ def test_boot_sector(sector, tmp_path):
 
 def test_image_without_an_option_becomes_what_it_is(sector, tmp_path, debian):
     log = tmp_path / "debug"
-    tree = tmp_path / "tree"
-    tree.mkdir()
-    shutil.copy(sector("hello"), tree / "sector")
-    disc = tmp_path / "a,disc.img"
-    subprocess.run(["xorriso", "-as", "mkisofs", "-b", "sector", "-no-emul-boot", "-boot-load-size",
-                    "4", "-o", disc, tree], check=True, capture_output=True)
+    disc = sectors.disc(tmp_path, sector("hello")).rename(tmp_path / "a,disc.img")
     floppy = tmp_path / "floppy.img"
     shutil.copy(sector("hello"), floppy)
     os.truncate(floppy, 1440 << 10)
@@ -206,15 +201,7 @@ def medium(kind, image, tmp_path):
     """One that begins with the sector in the image, and where its block 1 is."""
     if kind == "floppy":
         os.truncate(image, 1440 << 10)
-    if kind != "cdrom":
-        return image
-    tree = tmp_path / "tree"
-    tree.mkdir()
-    (tree / "sector").write_bytes(image.read_bytes()[:2048])
-    disc = tmp_path / "disc.iso"
-    subprocess.run(["xorriso", "-as", "mkisofs", "-b", "sector", "-no-emul-boot", "-boot-load-size",
-                    "4", "-o", disc, tree], check=True, capture_output=True)
-    return disc
+    return sectors.disc(tmp_path, image) if kind == "cdrom" else image
 
 
 @pytest.mark.parametrize("kind", BLOCK)
