@@ -213,6 +213,36 @@ static void queued_commands_keep_their_order(void **state)
     demolish(&one);
 }
 
+static _Atomic bool written;
+
+static void *take_master_main(void *opaque)
+{
+    struct machine *m = opaque;
+
+    pci_config_write(&m->rig.pci, AHCI_DEVFN, PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
+    written = true;
+    return NULL;
+}
+
+/* Who has taken bus mastering away may use the memory for something else at once. */
+static void nothing_is_under_way_without_bus_mastering(void **state)
+{
+    pthread_t thread;
+
+    build(&one);
+    start_port(&one, 0);
+    prepare_read(&one, 1, 10);
+    set(&one, port_register(0, PORT_CI), 1 << 1);
+    assert_int_equal(held_count(&one.medium), 1);
+    assert_int_equal(pthread_create(&thread, NULL, take_master_main, &one), 0);
+    RIG_WAIT(waiting_for_quiet(&one, 0) || written);
+    bool waits = !written;
+    held_release(&one.medium, 0);
+    pthread_join(thread, NULL);
+    demolish(&one);
+    assert_true(waits);
+}
+
 static void *reset_main(void *opaque)
 {
     set(opaque, HBA_GHC, GHC_RESET);
@@ -253,6 +283,7 @@ int main(void)
         cmocka_unit_test(command_that_waited_goes_on_after_a_restore),
         cmocka_unit_test(disc_is_changed_during_a_pause),
         cmocka_unit_test(queued_commands_keep_their_order),
+        cmocka_unit_test(nothing_is_under_way_without_bus_mastering),
         cmocka_unit_test(controller_reset_leaves_nothing_under_way),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -172,11 +172,20 @@ static void start_commands(struct ahci *ahci)
     ahci_leave(ahci);
 }
 
-/* Commands wait while the function may not read memory. */
+/* Commands wait while the function may not access memory; those under way end first. */
 static void config_written(struct pci_device *pci, unsigned offset, unsigned size)
 {
-    if (offset <= PCI_COMMAND + 1)
-        start_commands(CONTAINER_OF(pci, struct ahci, pci));
+    struct ahci *ahci = CONTAINER_OF(pci, struct ahci, pci);
+
+    if (offset > PCI_COMMAND + 1)
+        return;
+    if (!pci_bus_master(pci)) {
+        ahci_enter(ahci);
+        hold_and_drain(ahci);
+        release(ahci);
+        ahci_leave(ahci);
+    }
+    start_commands(ahci);
 }
 
 static const struct pci_device_ops pci_ops = {

@@ -37,6 +37,7 @@ void ide_leave(struct ide *ide)
     pthread_mutex_unlock(&ide->lock);
 }
 
+/* Transfers wait while the function may not access memory; those under way end first. */
 static void config_written(struct pci_device *pci, unsigned offset, unsigned size)
 {
     struct ide *ide = CONTAINER_OF(pci, struct ide, pci);
@@ -44,8 +45,11 @@ static void config_written(struct pci_device *pci, unsigned offset, unsigned siz
     if (offset > PCI_COMMAND + 1)
         return;
     ide_enter(ide);
-    for (unsigned i = 0; i < IDE_CHANNELS; i++)
+    for (unsigned i = 0; i < IDE_CHANNELS; i++) {
+        if (!pci_bus_master(pci))
+            ata_queue_drain(&ide->channel[i].queue);
         ide_dma_run(&ide->channel[i]);
+    }
     ide_leave(ide);
 }
 
