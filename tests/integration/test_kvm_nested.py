@@ -3,6 +3,7 @@ and this computer's gdb debugs a tiny guest through the host's second serial por
 
 import re
 import shutil
+import signal
 import subprocess
 import time
 
@@ -37,6 +38,14 @@ echo "host: debugged guest ended with status $?"
 """
 
 
+def sysenter(folder):
+    """A program of one instruction: invalid in 64-bit mode on AMD's processors, and KVM has no emulation."""
+    program = folder / "sysenter"
+    subprocess.run(["gcc", "-nostdlib", "-static", "-x", "assembler", "-o", program, "-"],
+                   input=b".globl _start\n_start: sysenter\n", check=True)
+    return program.read_bytes()
+
+
 def debug(serial, kernel):
     """Steps through the tiny guest and makes it count to four, not six. QEMU's SVM does without the
     guest's debug registers, so breakpoints are not part of it."""
@@ -58,7 +67,10 @@ def test_sill_runs_on_real_kvm(debian, scripted, guest, tmp_path):
         printf hello | dd of=/dev/vda conv=fsync 2>/dev/null
         grep -q 'MSI.*virtio' /proc/interrupts && echo "guest: interrupts by message"
         grep -q 'IO-APIC.*fasteoi.*virtio' /proc/interrupts && echo "guest: interrupts by wire"
-    """)
+        chmod +x /test/sysenter
+        /test/sysenter
+        echo "guest: status $? of what KVM does not emulate"
+    """, files={"sysenter": sysenter(tmp_path)})
     host_initrd = tmp_path / "host.img"
     host_initrd.write_bytes(kvm_host.ramdisk(tmp_path / "host", SILL, debian.modules, HOST_COMMANDS, {
         "guest/vmlinuz": debian.kernel, "guest/initrd": guest_initrd, "guest/count": guest("count")}))
@@ -83,6 +95,7 @@ def test_sill_runs_on_real_kvm(debian, scripted, guest, tmp_path):
     assert said.count("guest: 2 processors, clock kvm-clock") == 2, said
     assert said.count("guest: interrupts by message") == 1, said
     assert said.count("guest: interrupts by wire") == 1, said
+    assert said.count(f"guest: status {128 + signal.SIGILL} of") == 2, said
     assert said.count("guest: end") == 2, said
     assert said.count("host: sill ended with status 0, disk has hello") == 2, said
     assert re.findall(r"^\$\d = (.*)$", debugged, re.MULTILINE) == ["1", "3", "2"], debugged

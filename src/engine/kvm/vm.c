@@ -119,7 +119,7 @@ static int enable(struct engine_vm *vm, unsigned capability, uint64_t argument, 
     return r < 0 ? error_set(err, r, "KVM cannot switch on %s: %s", what, strerror(-r)) : 0;
 }
 
-/* Where a capability is absent the VM runs too, with less in its error messages or state. */
+/* Where a capability is absent the VM runs too, with less in its state. */
 static int enable_optional(struct engine_vm *vm, unsigned capability, uint64_t wanted,
                            const char *what, struct error *err)
 {
@@ -143,9 +143,8 @@ static int configure(struct engine_vm *vm, struct error *err)
                         "exits for unknown MSRs", err);
     if (r)
         return r;
-    r = enable_optional(vm, KVM_CAP_EXIT_ON_EMULATION_FAILURE, 1, "emulation failure exits", err);
-    if (r)
-        return r;
+    /* Not KVM_CAP_EXIT_ON_EMULATION_FAILURE: an instruction of user mode that KVM cannot emulate
+     * (SYSENTER in 64-bit mode on AMD's processors) would end the VM, and not only its process. */
     /* A reset local APIC has LINT0 masked; the guest, or the firmware, opens it. */
     return enable_optional(vm, KVM_CAP_DISABLE_QUIRKS, KVM_X86_QUIRK_LINT0_REENABLED,
                            "an exact local APIC reset", err);
