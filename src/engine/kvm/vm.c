@@ -230,8 +230,8 @@ static int update_slots(struct engine_vm *vm, struct error *err)
             continue;
         int r = set_slot(vm, free_slot, &memory->slot[i]);
         if (r < 0)
-            return error_set(err, r, "KVM cannot map %llu MiB of memory at 0x%llx: %s",
-                             (unsigned long long)(memory->slot[i].size / MIB),
+            return error_set(err, r, "KVM cannot map %llu KiB of memory at 0x%llx: %s",
+                             (unsigned long long)(memory->slot[i].size / KIB),
                              (unsigned long long)memory->slot[i].gpa, strerror(-r));
         vm->slot[free_slot] = memory->slot[i];
     }
