@@ -9,11 +9,22 @@
 #include <unistd.h>
 
 #define PAGE_HASH_SIZE (1u << 14)
+#define HUGE_PAGE (2 * MIB)
 #define MIN_BLOCK_BYTES 48 /* no block is smaller: bounds the order table */
 /* Code that is written anew so often gets no more links to each version: those would all have to be
  * changed for the next. */
 #define MANY_DEATHS 4
 #define META_KEPT (CACHE_LOOKUP_RECORD + (uint32_t)sizeof(struct exit_record)) /* by a flush */
+
+/* Look-ups go all over the blocks. The first of them, which is all that small guests need, stay on
+ * small pages, since a large one takes longer to make. */
+static void want_huge_pages(uint8_t *from, uint64_t size)
+{
+    uint8_t *first = (uint8_t *)ALIGN_UP((uintptr_t)from + HUGE_PAGE, HUGE_PAGE);
+
+    if (first < from + size)
+        (void)!madvise(first, (size_t)(from + size - first), MADV_HUGEPAGE);
+}
 
 int cache_init(struct code_cache *cache, uint64_t size, struct error *err)
 {
@@ -39,11 +50,13 @@ int cache_init(struct code_cache *cache, uint64_t size, struct error *err)
     cache->hash = calloc(CACHE_HASH_SIZE, sizeof(*cache->hash));
     cache->page = calloc(PAGE_HASH_SIZE, sizeof(*cache->page));
     cache->second = calloc(PAGE_HASH_SIZE, sizeof(*cache->second));
+    cache->pieces = calloc(PAGE_HASH_SIZE, sizeof(*cache->pieces));
     cache->order = mmap(NULL, cache->size / MIN_BLOCK_BYTES * sizeof(*cache->order),
                         PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (cache->meta == MAP_FAILED || !cache->hash || !cache->page || !cache->second ||
-        cache->order == MAP_FAILED)
+        !cache->pieces || cache->order == MAP_FAILED)
         goto fail;
+    want_huge_pages(cache->meta, cache->meta_size);
     ((struct exit_record *)(cache->meta + CACHE_LOOKUP_RECORD))->kind = EXIT_LOOKUP;
     cache->meta_used = META_KEPT;
     return 0;
@@ -69,6 +82,8 @@ void cache_done(struct code_cache *cache)
     free(cache->hash);
     free(cache->page);
     free(cache->second);
+    free(cache->pieces);
+    cache->pieces = NULL;
     cache->rw = cache->rx = cache->meta = NULL;
     cache->hash = cache->page = cache->second = cache->order = NULL;
 }
@@ -83,6 +98,7 @@ void cache_flush(struct code_cache *cache, enum flush_cause cause)
     memset(cache->hash, 0, CACHE_HASH_SIZE * sizeof(*cache->hash));
     memset(cache->page, 0, PAGE_HASH_SIZE * sizeof(*cache->page));
     memset(cache->second, 0, PAGE_HASH_SIZE * sizeof(*cache->second));
+    memset(cache->pieces, 0, PAGE_HASH_SIZE * sizeof(*cache->pieces));
 }
 
 void *cache_meta(struct code_cache *cache, uint32_t size)
@@ -123,6 +139,27 @@ static void hash_remove(struct code_cache *cache, const struct dbt_block *block)
     __atomic_store_n(link, block->hash_next, __ATOMIC_RELEASE);
 }
 
+/* A bit for each 64 bytes of a page that the range [first, last] touches. What pages of one hash
+ * have in `pieces` is where their blocks depend on, and may be more than that. */
+static uint64_t pieces_of(uint32_t first, uint32_t last)
+{
+    uint32_t low = first / 64, high = last < GUEST_PAGE_SIZE ? last / 64 : 63;
+
+    return ~0ull >> (63 - (high - low)) << low;
+}
+
+static void note_pieces(struct code_cache *cache, const struct dbt_block *block)
+{
+    uint32_t start = block->gpa & (GUEST_PAGE_SIZE - 1);
+    uint64_t *pieces = &cache->pieces[page_hash(block->gpa)];
+
+    *pieces |= pieces_of(start, start + block->seen - 1);
+    if (block->seen_high > block->seen_low)
+        *pieces |= pieces_of(block->seen_low, block->seen_high - 1);
+    if (block->mode & DBT_MODE_CROSS)
+        cache->pieces[page_hash(block->second_page)] |= pieces_of(0, block->second_end - 1);
+}
+
 static void block_kill(struct code_cache *cache, struct dbt_block *block)
 {
     redirect_entry(cache, block, block->dead);
@@ -157,6 +194,7 @@ void cache_insert(struct code_cache *cache, struct dbt_block *block)
         block->second_next = *slot;
         *slot = block;
     }
+    note_pieces(cache, block);
     /* The signal handler of a vCPU thread reads the table without the lock. */
     cache->order[cache->order_count] = block;
     __atomic_store_n(&cache->order_count, cache->order_count + 1, __ATOMIC_RELEASE);
@@ -203,6 +241,8 @@ bool cache_overlaps(const struct code_cache *cache, gpa_t gpa, uint64_t length)
     uint32_t first = (uint32_t)(gpa - page);
     uint32_t last = first + (uint32_t)length - 1;
 
+    if (!(cache->pieces[page_hash(gpa)] & pieces_of(first, last)))
+        return false;
     for (struct dbt_block *b = cache->page[page_hash(gpa)]; b; b = b->page_next)
         if (b->valid && block_touches(b, page, first, last))
             return true;
@@ -221,6 +261,7 @@ unsigned cache_invalidate(struct code_cache *cache, gpa_t gpa, uint64_t length, 
     struct dbt_block **link;
 
     *page_empty = true;
+    cache->pieces[page_hash(gpa)] = 0;
     for (link = &cache->second[page_hash(gpa)]; *link;) {
         struct dbt_block *b = *link;
 
@@ -234,6 +275,7 @@ unsigned cache_invalidate(struct code_cache *cache, gpa_t gpa, uint64_t length, 
         }
         if (b->second_page == page)
             *page_empty = false;
+        note_pieces(cache, b);
         link = &b->second_next;
     }
     for (link = &cache->page[page_hash(gpa)]; *link;) {
@@ -249,6 +291,7 @@ unsigned cache_invalidate(struct code_cache *cache, gpa_t gpa, uint64_t length, 
         }
         if (ALIGN_DOWN(b->gpa, GUEST_PAGE_SIZE) == page)
             *page_empty = false;
+        note_pieces(cache, b);
         link = &b->page_next;
     }
     return killed;

@@ -113,6 +113,7 @@ struct code_cache {
     struct dbt_block **hash;   /* by gpa and mode */
     struct dbt_block **page;   /* by guest page number modulo: lists of blocks */
     struct dbt_block **second; /* the same for blocks' second pages */
+    uint64_t *pieces;          /* by the same: see pieces_of() */
     struct dbt_block **order;  /* in order of address, for block_at() */
     uint32_t order_count;
     uint64_t translations, guest_bytes, host_bytes; /* of all blocks ever made */
@@ -129,12 +130,16 @@ void cache_flush(struct code_cache *cache, enum flush_cause cause);
 /* Zeroed memory that lives until the next flush; NULL when the arena is full. */
 void *cache_meta(struct code_cache *cache, uint32_t size);
 
-#define CACHE_HASH_SIZE (1u << 16)
+#define CACHE_HASH_BITS 18
+#define CACHE_HASH_SIZE (1u << CACHE_HASH_BITS)
 
+/* Blocks of one page have neighbouring places, so that looking for one brings others near. */
 static inline uint32_t cache_hash(gpa_t gpa, uint32_t mode)
 {
-    return (uint32_t)((gpa ^ (uint64_t)mode << 20) * 0x9e3779b97f4a7c15ull >> 48) &
-           (CACHE_HASH_SIZE - 1);
+    uint64_t page = gpa >> GUEST_PAGE_SHIFT ^ (uint64_t)mode << 32;
+    uint64_t place = page * 0x9e3779b97f4a7c15ull >> (64 - CACHE_HASH_BITS);
+
+    return (uint32_t)(place + (gpa >> 2 & (GUEST_PAGE_SIZE / 4 - 1))) & (CACHE_HASH_SIZE - 1);
 }
 
 /* Without the lock too, on a running vCPU's thread: blocks are only added, and entering one that

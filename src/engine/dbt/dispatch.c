@@ -301,7 +301,7 @@ bool dispatch_linear_rip(struct dbt_vcpu *v, gva_t *linear)
 }
 
 /* Puts an entry in its place; what was there in the first table goes to the second. */
-static void enter_jump(struct dbt_vcpu *v, unsigned level, unsigned slot, bool local,
+static void enter_jump(struct dbt_vcpu *v, unsigned level, unsigned slot, bool global,
                        struct dbt_jump_entry new)
 {
     struct dbt_runtime *r = v->runtime;
@@ -310,19 +310,18 @@ static void enter_jump(struct dbt_vcpu *v, unsigned level, unsigned slot, bool l
 
     if (!index)
         return; /* the entry that attention leads to */
-    if (local)
-        local_list_add(&r->jump_local[slot], level * DBT_JUMP_SIZE + index);
+    fill_list_add(&r->jump_filled[slot][global], level * DBT_JUMP_SIZE + index);
     *entry = new;
-    /* Whether the old one is local is not known, so it counts as local. */
+    /* Whether the old one is global is not known, so it counts as one that is not. */
     if (level == 0 && old.neg_linear != DBT_JUMP_INVALID && old.neg_linear != new.neg_linear)
-        enter_jump(v, 1, slot, true, old);
+        enter_jump(v, 1, slot, false, old);
 }
 
 void dispatch_enter_jump(struct dbt_vcpu *v, unsigned slot, gva_t linear,
                          const struct dbt_block *block)
 {
     v->runtime->jump_dirty |= 1u << slot;
-    enter_jump(v, 0, slot, !mmu_fetched_global(v, linear),
+    enter_jump(v, 0, slot, mmu_fetched_global(v, linear),
                (struct dbt_jump_entry){
                    .neg_linear = -linear,
                    .code = v->vm->cache.rx + block->entry_indirect,

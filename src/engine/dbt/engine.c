@@ -383,6 +383,7 @@ static int dbt_vcpu_create(struct engine_vcpu **out, struct engine_vm *e, unsign
     memset(v->runtime, 0, sizeof(*v->runtime));
     v->runtime->taken_vector = -1;
     v->runtime->debugger.stop = DEBUGGER_GOES_ON;
+    v->runtime->tlb_filled[1].overflow = true; /* the first flush makes every entry an empty one */
     v->self = v;
     v->vm = vm;
     v->index = index;

@@ -311,8 +311,7 @@ static const struct dbt_tlb_entry *tlb_fill(struct dbt_vcpu *v, enum dbt_bank ba
     entry->neg_write = t->writable && !watched && !readonly ? negative : dbt_tlb_invalid(index);
     entry->host = host;
     entry->frame = frame | (t->global ? DBT_TLB_GLOBAL : 0);
-    if (!t->global)
-        local_list_add(&v->runtime->tlb_local, bank * DBT_TLB_SIZE + index);
+    fill_list_add(&v->runtime->tlb_filled[t->global], bank * DBT_TLB_SIZE + index);
     large_note(v, address, t);
     return entry;
 }
@@ -738,28 +737,37 @@ bool mmu_fetched_global(const struct dbt_vcpu *v, gva_t address)
     return v->runtime->fetch[address >> GUEST_PAGE_SHIFT & 255].frame & DBT_TLB_GLOBAL;
 }
 
+static void tlb_drop_listed(struct dbt_vcpu *v, const struct fill_list *list)
+{
+    for (unsigned i = 0; i < list->count; i++) {
+        unsigned index = list->index[i] % DBT_TLB_SIZE;
+
+        entry_drop(&v->tlb[list->index[i] / DBT_TLB_SIZE][index], index);
+    }
+}
+
 void mmu_flush(struct dbt_vcpu *v, bool global_too)
 {
-    struct local_list *local = &v->runtime->tlb_local;
+    struct fill_list *filled = v->runtime->tlb_filled;
 
     if (global_too)
         v->runtime->counters.tlb_flushes_all++;
     else
         v->runtime->counters.tlb_flushes_local++;
     pin_drop(v);
-    if (!global_too && !local->overflow) {
-        for (unsigned i = 0; i < local->count; i++) {
-            unsigned index = local->index[i] % DBT_TLB_SIZE;
-
-            entry_drop(&v->tlb[local->index[i] / DBT_TLB_SIZE][index], index);
-        }
-    } else {
+    if (filled[0].overflow || (global_too && filled[1].overflow)) {
         for (unsigned bank = 0; bank < DBT_BANK_COUNT; bank++)
             for (unsigned i = 0; i < DBT_TLB_SIZE; i++)
                 if (global_too || !(v->tlb[bank][i].frame & DBT_TLB_GLOBAL))
                     entry_drop(&v->tlb[bank][i], i);
+    } else {
+        tlb_drop_listed(v, &filled[0]);
+        if (global_too)
+            tlb_drop_listed(v, &filled[1]);
     }
-    local_list_clear(local);
+    fill_list_clear(&filled[0]);
+    if (global_too)
+        fill_list_clear(&filled[1]);
     for (unsigned i = 0; i < ARRAY_SIZE(v->runtime->large); i++) {
         v->runtime->fetched[0][i] = 0;
         if (global_too)

@@ -311,34 +311,39 @@ void dbt_jump_prepare(struct dbt_vcpu *v, unsigned slot)
     }
 }
 
-/* Forgets all of a mode's entries. */
-static void jump_clear(struct dbt_vcpu *v, unsigned slot)
+static void jump_drop_listed(struct dbt_vcpu *v, unsigned slot, struct fill_list *list)
 {
-    struct dbt_runtime *r = v->runtime;
+    for (unsigned i = 0; i < list->count; i++) {
+        unsigned level = list->index[i] / DBT_JUMP_SIZE;
 
-    if (r->jump_dirty >> slot & 1)
-        dbt_jump_prepare(v, slot);
-    r->jump_dirty &= ~(1u << slot);
-    local_list_clear(&r->jump_local[slot]);
+        v->jump[level][slot][list->index[i] % DBT_JUMP_SIZE].neg_linear = DBT_JUMP_INVALID;
+    }
+    fill_list_clear(list);
 }
 
 void dbt_jump_flush(struct dbt_vcpu *v, bool global_too)
 {
+    struct dbt_runtime *r = v->runtime;
+
     if (global_too)
         dbt_forget_fast_calls(v);
     for (unsigned slot = 0; slot < DBT_MODE_SLOTS; slot++) {
-        struct local_list *local = &v->runtime->jump_local[slot];
+        struct fill_list *filled = r->jump_filled[slot];
 
-        if (global_too || local->overflow) {
-            jump_clear(v, slot);
+        if (!(r->jump_dirty >> slot & 1))
+            continue;
+        if (filled[0].overflow || (global_too && filled[1].overflow)) {
+            dbt_jump_prepare(v, slot);
+            fill_list_clear(&filled[0]);
+            fill_list_clear(&filled[1]);
+            r->jump_dirty &= ~(1u << slot);
             continue;
         }
-        for (unsigned i = 0; i < local->count; i++) {
-            unsigned level = local->index[i] / DBT_JUMP_SIZE;
-
-            v->jump[level][slot][local->index[i] % DBT_JUMP_SIZE].neg_linear = DBT_JUMP_INVALID;
-        }
-        local_list_clear(local);
+        jump_drop_listed(v, slot, &filled[0]);
+        if (!global_too)
+            continue;
+        jump_drop_listed(v, slot, &filled[1]);
+        r->jump_dirty &= ~(1u << slot);
     }
 }
 

@@ -72,8 +72,9 @@ static inline uint64_t dbt_host_tsc(const struct dbt_vm *vm)
     return vm->time_held ? vm->held_host_tsc : __builtin_ia32_rdtsc();
 }
 
-/* Indices of table entries; once there were too many, none are listed and `overflow` is set. */
-struct local_list {
+/* Indices of table entries that were filled since the latest flush that emptied the list; once
+ * there were too many, `overflow` is set and not all are listed. */
+struct fill_list {
     uint32_t count;
     bool overflow;
     uint32_t index[510];
@@ -103,10 +104,10 @@ struct dbt_runtime {
     uint8_t leave;       /* enum leave_reason */
     bool thunk;          /* a slow path's thunk is what runs */
     uint32_t jump_dirty; /* jump cache tables that hold entries */
-    /* What a flush that spares global pages must drop: entries filled from other pages since the
-     * last flush, as long as they fit. */
-    struct local_list tlb_local;                  /* bank * DBT_TLB_SIZE + index */
-    struct local_list jump_local[DBT_MODE_SLOTS]; /* level * DBT_JUMP_SIZE + index */
+    /* What flushes drop, so that they need not go through whole tables: [0] entries from pages that
+     * are not global, [1] from those that are. */
+    struct fill_list tlb_filled[2];                  /* bank * DBT_TLB_SIZE + index */
+    struct fill_list jump_filled[DBT_MODE_SLOTS][2]; /* level * DBT_JUMP_SIZE + index */
     struct dbt_debugger debugger;
     struct slow_cache *slow; /* slow.c's decoded instructions */
     struct insn insn;        /* the one insn_execute() works on */
@@ -191,7 +192,7 @@ bool dbt_mode_slot(struct dbt_vm *vm, uint32_t mode, unsigned *slot);
 /* Empties the code cache; translation lock held. */
 void dbt_flush_all(struct dbt_vm *vm, struct dbt_vcpu *v, enum flush_cause cause);
 
-static inline void local_list_add(struct local_list *list, unsigned index)
+static inline void fill_list_add(struct fill_list *list, unsigned index)
 {
     if (list->count == ARRAY_SIZE(list->index))
         list->overflow = true;
@@ -199,7 +200,7 @@ static inline void local_list_add(struct local_list *list, unsigned index)
         list->index[list->count++] = index;
 }
 
-static inline void local_list_clear(struct local_list *list)
+static inline void fill_list_clear(struct fill_list *list)
 {
     list->count = 0;
     list->overflow = false;
