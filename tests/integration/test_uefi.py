@@ -77,13 +77,16 @@ def variables(store):
     found, at = {}, header_size + 28
     while struct.unpack_from("<H", data, at)[0] == 0x55aa:
         state, name_size, data_size = data[at + 2], *struct.unpack_from("<II", data, at + 36)
+        if state & 0x80:  # each step clears a bit: this header, the last, is not whole
+            break
         assert at + 60 + name_size + data_size <= header_size + size
         name = data[at + 60:at + 60 + name_size].decode("utf-16le").rstrip("\0")
         value = data[at + 60 + name_size:at + 60 + name_size + data_size]
-        if state & 0xc0 == 0 and state & 1:  # whole, and not deleted: each step clears a bit
-            found[name] = value
+        # Then 0x40: the value is whole; 1: a newer one is being written; 2: that one is whole.
+        if state & 0x42 == 2:
+            found.setdefault(name, {})[state & 1] = value
         at += (60 + name_size + data_size + 3) & ~3
-    return found
+    return {name: values.get(1, values.get(0)) for name, values in found.items()}
 
 
 @pytest.mark.parametrize("cpus", [1, 2, 4])
@@ -109,10 +112,11 @@ def test_settings_last(tmp_path):
 
 
 def test_variables_survive_a_kill(tmp_path):
-    """What the guest saw stored is there after the process was killed amid further writes."""
+    """What the guest saw stored is there after the process was killed amid further writes; of a
+    variable that is written again and again, the last value or a later one."""
     store = tmp_path / "vars.fd"
     script = (f'for %i run (1 4000)\r\nsetvar Sill%i -guid {GUID} -bs -rt -nv =S"value %i"\r\n'
-              "echo stored %i.\r\nendfor\r\n")
+              f'setvar Last -guid {GUID} -bs -rt -nv =S"%i"\r\necho stored %i.\r\nendfor\r\n')
     esp = make_esp(tmp_path / "esp.img", {"startup.nsh": script.encode()})
     for stop in (3, 40):
         store.unlink(missing_ok=True)
@@ -123,6 +127,7 @@ def test_variables_survive_a_kill(tmp_path):
         found = variables(store)
         for i in range(1, stop + 1):
             assert found[f"Sill{i}"] == b"value %d" % i
+        assert int(found["Last"]) >= stop
 
     child = uefi(vars_file=store)
     to_shell(child)
