@@ -12,10 +12,10 @@ import shutil
 import subprocess
 import textwrap
 
-import pexpect
 import pytest
 
 import guests
+from terminal import Terminal
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 SILL = os.environ.get("SILL", str(ROOT / "build/sill"))
@@ -30,7 +30,7 @@ def sill(*args, timeout=TIMEOUT, **kwargs):
                           timeout=timeout, check=False, **kwargs)
 
 
-class Run(pexpect.spawn):
+class Run(Terminal):
     """A run on a terminal of its own. When a wait for its output fails, pexpect shows it as below."""
 
     def __str__(self):

@@ -11,12 +11,14 @@ import pytest
 
 import images
 
-sys.path.append(str(images.ROOT / "tests/integration"))  # kvm_host, rfb, sectors
+sys.path.append(str(images.ROOT / "tests/integration"))  # kvm_host, rfb, sectors, terminal
+
+from terminal import Terminal
 
 TIMEOUT = 600  # seconds; on an idle host nothing here waits a tenth of it
 
 
-class Machine(pexpect.spawn):
+class Machine(Terminal):
     """A run of Sill: its serial port is this terminal, its screen and keys are on the control socket."""
 
     def __init__(self, control, *args):
