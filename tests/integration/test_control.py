@@ -128,3 +128,16 @@ def test_socket_is_for_the_owner_and_for_one_vm(linux):
                            "--control", f"socket:{path}", "--kernel", "/dev/null"],
                           capture_output=True, text=True, timeout=TIMEOUT, check=False)
     assert done.returncode == 1
+
+
+def test_a_client_that_only_listens_any_more_gets_its_answers(linux):
+    """As of `printf ... | nc -N -U PATH`: the end of its input is not the end of its requests."""
+    _, path = linux
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(TIMEOUT)
+        client.connect(str(path))
+        client.sendall(b'{"command": "pause"}\n{"command": "type"}\n{"command": "resume"}\n'
+                       b'{"command": "key", "key": "a"}\n{"command": "sta')
+        client.shutdown(socket.SHUT_WR)
+        answers = [json.loads(line) for line in client.makefile()]
+    assert [answer["ok"] for answer in answers] == [True, False, True, True]

@@ -24,6 +24,7 @@ struct client {
     char *output; /* [sent, filled) is to go */
     size_t sent, filled;
     bool closing; /* the line it sends is beyond all limits: after the answer it goes */
+    bool silent;  /* it has shut its side down: after the answers to its lines it goes */
     /* The command whose answer has to wait; NULL. */
     const struct command *pending;
     json_t *id;    /* of the request, or NULL */
@@ -221,13 +222,22 @@ static void receive(struct client *client)
 {
     size_t room = LINE_MAX_LENGTH - client->received;
 
-    if (!room || client->closing)
+    if (!room || client->closing || client->silent)
         return;
     ssize_t got = recv(client->fd, client->input + client->received, room, 0);
     if (got > 0)
         client->received += (size_t)got;
-    else if (got == 0 || (errno != EAGAIN && errno != EINTR))
+    else if (got == 0)
+        client->silent = true;
+    else if (errno != EAGAIN && errno != EINTR)
         lose_client(client);
+}
+
+static bool is_done(const struct client *client)
+{
+    if (client->pending || client->sent < client->filled)
+        return false;
+    return client->closing || (client->silent && !memchr(client->input, '\n', client->received));
 }
 
 static void accept_clients(struct control_server *server)
@@ -269,7 +279,7 @@ static void serve(struct control *control, struct client *client)
         receive(client);
     if (client->fd >= 0)
         take_input(control, client);
-    if (client->fd >= 0 && client->closing && client->sent == client->filled)
+    if (client->fd >= 0 && is_done(client))
         lose_client(client);
 }
 
@@ -291,11 +301,12 @@ void control_server_poll(const struct control_server *server,
         const struct client *client = &server->client[i];
         short events = 0;
 
-        if (client->received < LINE_MAX_LENGTH && !client->closing)
+        if (client->received < LINE_MAX_LENGTH && !client->closing && !client->silent)
             events |= POLLIN;
         if (client->sent < client->filled)
             events |= POLLOUT;
-        polls[1 + i] = (struct pollfd){.fd = client->fd, .events = events};
+        /* Not for no events: that its other end is closed would be told again and again. */
+        polls[1 + i] = (struct pollfd){.fd = events ? client->fd : -1, .events = events};
     }
 }
 
