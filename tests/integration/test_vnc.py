@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 import rfb
-from conftest import ENGINES, TIMEOUT, sill, spawn
+from conftest import ENGINES, PROMPT, TIMEOUT, run_in, sill, spawn
 
 pytestmark = pytest.mark.skipif(ENGINES.get("dbt") is not None, reason=f"{ENGINES.get('dbt')}")
 
@@ -109,3 +109,30 @@ def test_occupied_port_is_named():
                     "--display", f"vnc=127.0.0.1:{number}")
     assert done.returncode == 1
     assert f"127.0.0.1 port {5900 + number}" in done.stderr
+
+
+def test_keys_of_a_client_that_left_are_let_go(debian):
+    """The guest's keyboard no longer repeats the one that was down when the connection ended."""
+    number = rfb.free_display()
+    child = spawn("run", "--engine", "dbt", "--quiet", "--memory", "256M", "--display",
+                  f"vnc=127.0.0.1:{number}", "--kernel", debian.kernel, "--initrd", debian.initrd,
+                  "--append", "console=ttyS0 quiet")
+    child.expect(PROMPT)
+
+    def interrupts():
+        return int(run_in(child, "grep i8042 /proc/interrupts | head -n 1")[0].split()[1])
+
+    def repeats():
+        before = interrupts()
+        time.sleep(1)
+        return interrupts() > before
+
+    client = rfb.Client(5900 + number, TIMEOUT)
+    client.key(0xffe3, True)  # Control_L
+    deadline = time.monotonic() + TIMEOUT
+    while not repeats():
+        assert time.monotonic() < deadline
+    client.close()
+    while repeats():
+        assert time.monotonic() < deadline
+    child.close(force=True)

@@ -46,7 +46,8 @@ struct vnc_server {
     unsigned pause_ms;  /* until the next look */
     uint64_t next_look; /* ms of the monotonic clock */
     unsigned width, height;
-    bool shift[2]; /* the left and the right one are down */
+    bool shift[2];              /* the left and the right one are down */
+    bool held[INPUT_KEY_PAUSE]; /* the keys that clients hold down, by code */
 };
 
 /* The event loop is the process's; see server.h. */
@@ -124,6 +125,8 @@ static void client_key(struct vnc_server *server, unsigned code, bool down)
 {
     if (code == LEFT_SHIFT || code == RIGHT_SHIFT)
         server->shift[code == RIGHT_SHIFT] = down;
+    if (code < ARRAY_SIZE(server->held))
+        server->held[code] = down;
     input_key(server->input, code, down);
     look_soon(server);
 }
@@ -195,11 +198,21 @@ static void pointer_event(struct nvnc_client *client, uint16_t x, uint16_t y,
 
 /* ---- clients ---- */
 
+/* Those that nobody is left to let go: the guest would repeat them for ever. */
+static void release_keys(struct vnc_server *server)
+{
+    for (unsigned code = 0; code < ARRAY_SIZE(server->held); code++) {
+        if (server->held[code])
+            client_key(server, code, false);
+    }
+}
+
 static void client_left(struct nvnc_client *client)
 {
     struct vnc_server *server = nvnc_get_userdata(nvnc_client_get_server(client));
 
-    server->clients--;
+    if (--server->clients == 0)
+        release_keys(server);
 }
 
 static void client_came(struct nvnc_client *client)
