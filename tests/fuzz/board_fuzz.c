@@ -16,6 +16,7 @@
 
 #include "dev/pci/pci_regs.h"
 #include "machine/pc.h"
+#include "fuzz.h"
 
 #define MEMORY (16 * MIB)
 #define DISK_SIZE (1 * MIB)
@@ -36,7 +37,6 @@
 #define FIRST_MMIO 0xc0000000u
 #define MMIO_END 0xfe000000u
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerInitialize(int *argc, char ***argv);
 
 /* ---- an engine that only hands out the callbacks ---- */
@@ -189,14 +189,6 @@ static struct {
 };
 #define FIXED_WINDOWS 6
 static unsigned windows;
-
-#define must(truth) ((truth) ? (void)0 : fail(#truth))
-
-static void fail(const char *what)
-{
-    fprintf(stderr, "not true: %s\n", what);
-    abort();
-}
 
 /* `function` is bus, device and function number. */
 static uint32_t config_read(unsigned function, unsigned offset)

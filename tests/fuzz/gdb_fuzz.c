@@ -6,8 +6,7 @@
 #include <stdlib.h>
 
 #include "../unit/gdb_rig.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+#include "fuzz.h"
 
 static void stop(struct gdb_rig *rig, uint8_t how)
 {

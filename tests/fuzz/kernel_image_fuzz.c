@@ -12,8 +12,7 @@
 #include <unistd.h>
 
 #include "boot/boot.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+#include "fuzz.h"
 
 #define CHOICE_APPEND 1u
 #define CHOICE_INITRD 2u

@@ -6,10 +6,9 @@
 #include <stdlib.h>
 
 #include "boot/media.h"
+#include "fuzz.h"
 
 #define MEDIUM_SIZE (64 * KIB)
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 struct input {
     const uint8_t *data;

@@ -11,8 +11,7 @@
 #include "dev/net/e1000e_regs.h"
 #include "dev/pci/pci_host.h"
 #include "dev/virtio/virtio_net.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+#include "fuzz.h"
 
 #define RAM (64 * KIB)
 #define ECAM 0xb0000000ull
@@ -41,12 +40,6 @@ static struct {
     struct device *intel, *virtio;
     gpa_t intel_base, virtio_base;
 } board;
-
-static void must(bool true_always)
-{
-    if (!true_always)
-        abort();
-}
 
 /* A backend that looks at every byte and answers nothing. */
 

@@ -10,12 +10,11 @@
 #include "dev/pci/pci_host.h"
 #include "dev/virtio/virtio_console.h"
 #include "dev/virtio/virtio_rng.h"
+#include "fuzz.h"
 
 #define ECAM 0xb0000000ull
 #define ACCESSES_MAX 512
 #define DEVICES 4
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 struct access {
     uint8_t kind;     /* enum access_kind, and whether it writes */
@@ -39,12 +38,6 @@ struct board {
     struct device *device[DEVICES];
     uint32_t identity[DEVICES];
 };
-
-static void must(bool true_always)
-{
-    if (!true_always)
-        abort();
-}
 
 static void board_init(struct board *board)
 {

@@ -6,10 +6,9 @@
 #include <string.h>
 
 #include "state/state.h"
+#include "fuzz.h"
 
 #define FIFO_MOST 64
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 struct part {
     uint16_t count;

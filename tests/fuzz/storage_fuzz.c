@@ -11,6 +11,7 @@
 #include "dev/storage/ahci.h"
 #include "dev/storage/ahci_regs.h"
 #include "dev/storage/ide.h"
+#include "fuzz.h"
 
 #define MEMORY (1 * MIB)
 #define ABAR 0x10000000u
@@ -19,24 +20,8 @@
 #define ACCESSES_MAX 512
 #define DISK_SIZE (256 * KIB)
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-struct access {
-    uint8_t kind; /* enum access_kind and, above, the size */
-    uint8_t where;
-    uint16_t more;
-    uint32_t value;
-};
-
 enum access_kind { AHCI_WRITE, AHCI_READ, IDE_WRITE, IDE_READ, MASTER_WRITE, TABLE, PAUSE, CHANGE };
 #define ACCESS_KINDS 8
-#define ACCESS_SIZE_SHIFT 4 /* log2 in two bits */
-
-static void must(bool true_always)
-{
-    if (!true_always)
-        abort();
-}
 
 /* ---- a medium in memory ---- */
 
@@ -172,16 +157,16 @@ static void change_disc(struct board *board, uint8_t how)
 }
 
 /* Where accesses do something: the host's registers and the ports that have drives. */
-static uint64_t ahci_address(const struct access *access)
+static uint64_t ahci_address(const struct guest_access *access)
 {
     return ABAR + (access->where & 0x80 ? access->where % 16 * 4
                                         : AHCI_PORT_BASE + (access->where & 0x7f) % 80 * 4);
 }
 
-static void perform(struct board *board, const struct access *access)
+static void perform(struct board *board, const struct guest_access *access)
 {
     static const uint16_t ports[] = {0x1f0, 0x1f1, 0x1f2, 0x1f3, 0x1f4, 0x1f5, 0x1f6, 0x1f7, 0x3f6};
-    unsigned size = 1u << (access->kind >> ACCESS_SIZE_SHIFT & 3);
+    unsigned size = ACCESS_SIZE(access);
     uint16_t port = ports[access->where % ARRAY_SIZE(ports)];
     uint64_t value = access->value;
 
@@ -224,8 +209,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct board board;
 
     board_init(&board);
-    for (unsigned i = 0; i < ACCESSES_MAX && size >= sizeof(struct access); i++) {
-        struct access access;
+    for (unsigned i = 0; i < ACCESSES_MAX && size >= sizeof(struct guest_access); i++) {
+        struct guest_access access;
         memcpy(&access, data, sizeof(access));
         data += sizeof(access);
         size -= sizeof(access);

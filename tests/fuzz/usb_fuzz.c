@@ -10,6 +10,7 @@
 #include "dev/usb/usb_input.h"
 #include "dev/usb/xhci.h"
 #include "dev/usb/xhci_regs.h"
+#include "fuzz.h"
 
 #define MEMORY (1 * MIB)
 #define BAR 0x10000000u
@@ -29,18 +30,8 @@
 #define SLOTS 2
 #define DCIS 4
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-struct access {
-    uint8_t kind; /* enum access_kind and, above, the size */
-    uint8_t where;
-    uint16_t more;
-    uint32_t value;
-};
-
 enum access_kind { WRITE, READ, PORT, MEMORY_WRITE, COMMAND, TRANSFER, TYPE, CONTROL };
 #define ACCESS_KINDS 8
-#define ACCESS_SIZE_SHIFT 4 /* log2 in two bits */
 
 struct board {
     struct bus bus;
@@ -52,12 +43,6 @@ struct board {
     struct usb_device *tablet, *keyboard;
     unsigned command, transfer[SLOTS + 1][DCIS]; /* TRBs put there so far */
 };
-
-static void must(bool true_always)
-{
-    if (!true_always)
-        abort();
-}
 
 static void write_register(struct board *board, uint64_t offset, uint32_t value)
 {
@@ -210,7 +195,7 @@ static void save_and_restore(struct device *dev)
     state_buffer_done(&second);
 }
 
-static void control(struct board *board, const struct access *access)
+static void control(struct board *board, const struct guest_access *access)
 {
     struct device *dev = xhci_device(board->xhci);
 
@@ -240,7 +225,7 @@ static void control(struct board *board, const struct access *access)
 
 /* ---- one input ---- */
 
-static void type(struct board *board, const struct access *access)
+static void type(struct board *board, const struct guest_access *access)
 {
     if (access->where & 1)
         input_key(board->input, access->more & 0x1ff, access->where & 2);
@@ -249,9 +234,9 @@ static void type(struct board *board, const struct access *access)
                     access->where >> 1);
 }
 
-static void perform(struct board *board, const struct access *access)
+static void perform(struct board *board, const struct guest_access *access)
 {
-    unsigned size = 1u << (access->kind >> ACCESS_SIZE_SHIFT & 3);
+    unsigned size = ACCESS_SIZE(access);
     unsigned slot = 1 + access->where % SLOTS, dci = access->where / SLOTS % DCIS;
     uint64_t value = access->value;
 
@@ -294,7 +279,7 @@ static void perform(struct board *board, const struct access *access)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct board board;
-    struct access access;
+    struct guest_access access;
 
     board_init(&board);
     for (unsigned i = 0; i < ACCESSES_MAX && size >= sizeof(access); i++) {
@@ -303,7 +288,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         size -= sizeof(access);
         perform(&board, &access);
     }
-    const struct access last = {.kind = CONTROL};
+    const struct guest_access last = {.kind = CONTROL};
     perform(&board, &last);
     board_done(&board);
     return 0;

@@ -6,14 +6,13 @@
 #include <string.h>
 
 #include "dev/virtio/virtqueue.h"
+#include "fuzz.h"
 
 /* Small, so that random addresses hit it; a second slot right behind and ROM further up. */
 #define RAM_SIZE (16 * KIB)
 #define ROM 0x10000
 #define ROM_SIZE (4 * KIB)
 #define RINGS 0x1000
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 struct setup {
     uint8_t size_log2;

@@ -49,6 +49,13 @@ def spawn(*args, timeout=TIMEOUT):
                codec_errors="replace", dimensions=(24, 80))
 
 
+def ctl(path, *command):
+    """What `sill ctl` prints for a command that must succeed."""
+    done = sill("ctl", path, *command)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 def _engine_reasons():
     """Engine name to None where it works, else to the reason why not."""
     reasons = {}
@@ -69,6 +76,24 @@ def engine(request):
     if reason:
         pytest.skip(f"engine {request.param}: {reason}")
     return request.param
+
+
+@pytest.fixture
+def start(tmp_path):
+    """A function that starts a VM of 256 MiB on the software engine, and returns it and the path of
+    its control socket."""
+    children = []
+
+    def run(*args):
+        path = tmp_path / "control"
+        child = spawn("run", "--engine", "dbt", "--quiet", "--memory", "256M", "--control",
+                      f"socket:{path}", *args)
+        children.append(child)
+        return child, path
+
+    yield run
+    for child in children:
+        child.close(force=True)
 
 
 @pytest.fixture(scope="session")

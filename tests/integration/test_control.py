@@ -7,27 +7,18 @@ import time
 
 import pytest
 
-from conftest import ENGINES, PROMPT, SILL, TIMEOUT, run_in, sill, spawn
+from conftest import ENGINES, PROMPT, SILL, TIMEOUT, ctl, run_in, sill
 
 pytestmark = pytest.mark.skipif(ENGINES.get("dbt") is not None, reason=f"{ENGINES.get('dbt')}")
 
 
 @pytest.fixture
-def linux(debian, tmp_path):
+def linux(debian, start):
     """Linux at its shell, and the path of its control socket."""
-    path = tmp_path / "control"
-    child = spawn("run", "--engine", "dbt", "--quiet", "--name", "steered", "--memory", "256M",
-                  "--control", f"socket:{path}", "--kernel", debian.kernel, "--initrd",
-                  debian.initrd, "--append", "console=ttyS0 quiet", "--vga", "std")
+    child, path = start("--name", "steered", "--kernel", debian.kernel, "--initrd", debian.initrd,
+                        "--append", "console=ttyS0 quiet", "--vga", "std")
     child.expect(PROMPT)
-    yield child, path
-    child.close(force=True)
-
-
-def ctl(path, *command):
-    done = sill("ctl", path, *command)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    return child, path
 
 
 def test_status_pause_and_resume(linux):

@@ -9,7 +9,7 @@ import zlib
 
 import pytest
 
-from conftest import ENGINES, TIMEOUT, sill, spawn
+from conftest import ENGINES, TIMEOUT, ctl, sill
 
 pytestmark = pytest.mark.skipif(ENGINES.get("dbt") is not None, reason=f"{ENGINES.get('dbt')}")
 
@@ -61,29 +61,6 @@ def disc(debian, tmp_path_factory):
     return image
 
 
-@pytest.fixture
-def start(tmp_path):
-    """A function that starts a VM with firmware and returns it and the path of its control socket."""
-    children = []
-
-    def run(*args, firmware="bios"):
-        path = tmp_path / "control"
-        child = spawn("run", "--engine", "dbt", "--quiet", "--firmware", firmware, "--memory",
-                      "256M", "--control", f"socket:{path}", *args)
-        children.append(child)
-        return child, path
-
-    yield run
-    for child in children:
-        child.close(force=True)
-
-
-def ctl(path, *command):
-    done = sill("ctl", path, *command)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 def wait_for_text(path, text):
     """The screen as soon as it shows that text."""
     screen = None
@@ -126,7 +103,7 @@ def read_png(path):
 
 @pytest.mark.parametrize("vga", ADAPTERS)
 def test_firmware_and_boot_loader_and_linux_in_text(start, disc, vga):
-    _, path = start("--vga", vga, "--cdrom", disc)
+    _, path = start("--firmware", "bios", "--vga", vga, "--cdrom", disc)
     screen = wait_for_text(path, "*Linux in text")
     assert "GNU GRUB" in screen
     assert "\u2514" in screen  # of the menu's frame
@@ -135,7 +112,7 @@ def test_firmware_and_boot_loader_and_linux_in_text(start, disc, vga):
 
 
 def test_bios_without_anything_to_boot_says_so(start):
-    _, path = start()
+    _, path = start("--firmware", "bios")
     screen = wait_for_text(path, "No bootable device")
     assert screen.startswith("SeaBIOS")
 
@@ -143,7 +120,7 @@ def test_bios_without_anything_to_boot_says_so(start):
 # Linux's cloud kernel draws on what GRUB's own driver or UEFI sets up, not on a VESA mode.
 @pytest.mark.parametrize("vga,firmware", [("std", "bios"), ("virtio", "uefi")])
 def test_pixels_that_linux_writes_are_seen(start, disc, tmp_path, vga, firmware):
-    child, path = start("--vga", vga, "--cdrom", disc, firmware=firmware)
+    child, path = start("--firmware", firmware, "--vga", vga, "--cdrom", disc)
     if firmware == "bios":
         wait_for_text(path, "Linux in graphics")
         ctl(path, "key", "g")

@@ -8,8 +8,7 @@ import pytest
 from PIL import Image
 
 import rfb
-from conftest import ENGINES, PROMPT, TIMEOUT, power_off, run_in, sill, spawn
-
+from conftest import ENGINES, PROMPT, TIMEOUT, ctl, power_off, run_in, sill
 
 pytestmark = pytest.mark.skipif(ENGINES.get("dbt") is not None, reason=f"{ENGINES.get('dbt')}")
 
@@ -17,29 +16,6 @@ POSITION_MAX = 0x7fff
 # Linux, include/uapi/linux/input-event-codes.h
 EV_SYN, EV_KEY, EV_REL, EV_ABS, EV_MSC = range(5)
 BTN_LEFT, KEY_A, REL_WHEEL, MSC_SCAN = 0x110, 30, 8, 4
-
-
-@pytest.fixture
-def start(tmp_path):
-    """A function that starts a VM and returns it and the path of its control socket."""
-    children = []
-
-    def run(*args):
-        path = tmp_path / "control"
-        child = spawn("run", "--engine", "dbt", "--quiet", "--memory", "256M", "--control",
-                      f"socket:{path}", *args)
-        children.append(child)
-        return child, path
-
-    yield run
-    for child in children:
-        child.close(force=True)
-
-
-def ctl(path, *command):
-    done = sill("ctl", path, *command)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 def load_drivers(child):
