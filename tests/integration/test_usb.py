@@ -81,7 +81,10 @@ def test_tablet_and_keyboard_under_linux(start, kernel, tmp_path):
     client = rfb.Client(5900 + number, TIMEOUT)
     client.pointer(17, 42)
     assert events(child, 3, 3) == position(17, 42)
+    client.pointer(17, 42, 1)
+    assert events(child, 3, 3)[1:] == [(EV_KEY, BTN_LEFT, 1), (EV_SYN, 0, 0)]
     client.close()
+    assert events(child, 3, 3)[1:] == [(EV_KEY, BTN_LEFT, 0), (EV_SYN, 0, 0)]
 
     ctl(path, "key", "a")
     assert events(child, 4, 3)[1:] == [(EV_KEY, KEY_A, 1), (EV_SYN, 0, 0)]

@@ -48,6 +48,7 @@ struct vnc_server {
     unsigned width, height;
     bool shift[2];              /* the left and the right one are down */
     bool held[INPUT_KEY_PAUSE]; /* the keys that clients hold down, by code */
+    unsigned x, y, buttons;     /* of the pointer, as a client had them last */
 };
 
 /* The event loop is the process's; see server.h. */
@@ -186,21 +187,26 @@ static void pointer_event(struct nvnc_client *client, uint16_t x, uint16_t y,
                           enum nvnc_button_mask mask)
 {
     struct vnc_server *server = nvnc_get_userdata(nvnc_client_get_server(client));
-    unsigned buttons = (mask & NVNC_BUTTON_LEFT ? INPUT_LEFT : 0) |
-                       (mask & NVNC_BUTTON_MIDDLE ? INPUT_MIDDLE : 0) |
-                       (mask & NVNC_BUTTON_RIGHT ? INPUT_RIGHT : 0);
     int wheel = mask & NVNC_SCROLL_UP ? -1 : mask & NVNC_SCROLL_DOWN ? 1 : 0;
 
-    input_place(server->input, input_position(x, server->width), input_position(y, server->height),
-                wheel, buttons);
+    server->x = input_position(x, server->width);
+    server->y = input_position(y, server->height);
+    server->buttons = (mask & NVNC_BUTTON_LEFT ? INPUT_LEFT : 0) |
+                      (mask & NVNC_BUTTON_MIDDLE ? INPUT_MIDDLE : 0) |
+                      (mask & NVNC_BUTTON_RIGHT ? INPUT_RIGHT : 0);
+    input_place(server->input, server->x, server->y, wheel, server->buttons);
     look_soon(server);
 }
 
 /* ---- clients ---- */
 
-/* Those that nobody is left to let go: the guest would repeat them for ever. */
-static void release_keys(struct vnc_server *server)
+/* What nobody is left to let go: the guest would repeat a key, or go on dragging, for ever. */
+static void release_all(struct vnc_server *server)
 {
+    if (server->buttons) {
+        server->buttons = 0;
+        input_place(server->input, server->x, server->y, 0, 0);
+    }
     for (unsigned code = 0; code < ARRAY_SIZE(server->held); code++) {
         if (server->held[code])
             client_key(server, code, false);
@@ -212,7 +218,7 @@ static void client_left(struct nvnc_client *client)
     struct vnc_server *server = nvnc_get_userdata(nvnc_client_get_server(client));
 
     if (--server->clients == 0)
-        release_keys(server);
+        release_all(server);
 }
 
 static void client_came(struct nvnc_client *client)
