@@ -73,7 +73,7 @@ static uint32_t khz_measured(void)
     read_both(&start, &first);
     do
         read_both(&end, &last);
-    while (end - start < 5000000);
+    while (end - start < 2500000);
     return (uint32_t)((last - first) * 1000000 / (end - start));
 }
 
